@@ -1,0 +1,1 @@
+"""What must be there and what is: registry, freshness, gap ledger. Never asks a source."""

@@ -1,0 +1,101 @@
+"""What one request may cost, and how it is told to stop."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from aggregator.errors import QueryExecutionError, QueryTimeoutError
+
+
+class Budget:
+    """The deadline, sample and byte limits of one query, shared by everything that works for it.
+
+    Work calls `check` between chunks and `spend_*` before it allocates; whoever serves the request
+    calls `cancel` from another thread, and what can be interrupted registers with `on_cancel`.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float = 120.0,
+        max_samples: int = 50_000_000,
+        max_series: int = 500_000,
+        max_bytes: int = 300 * 2**20,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.timeout_seconds, self.max_samples = timeout_seconds, max_samples
+        self.max_series, self.max_bytes = max_series, max_bytes
+        self.samples = 0
+        self.peak_samples = 0
+        self._clock = clock
+        self._deadline = clock() + timeout_seconds
+        self._lock = threading.Lock()
+        self._reason = ""
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Seconds until the deadline, not below zero."""
+        return max(0.0, self._deadline - self._clock())
+
+    def cancel(self, reason: str) -> None:
+        """Stop the query: the next `check` raises; registered callbacks run once, now."""
+        with self._lock:
+            if self._reason:
+                return
+            self._reason = reason
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Run *callback* if the query is cancelled; call what this returns when it is moot."""
+        with self._lock:
+            cancelled = bool(self._reason)
+            if not cancelled:
+                self._callbacks.append(callback)
+        if cancelled:
+            callback()
+
+        def forget() -> None:
+            with self._lock:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
+
+        return forget
+
+    def check(self) -> None:
+        """Raise `QueryTimeoutError` if the query was cancelled or ran out of time."""
+        if self._reason:
+            raise QueryTimeoutError(f"query was cancelled: {self._reason}")
+        if self._clock() > self._deadline:
+            raise QueryTimeoutError(
+                f"query timed out after {self.timeout_seconds:g} s; shorten the range, "
+                "raise the step or select fewer series"
+            )
+
+    def spend_samples(self, count: int) -> None:
+        """Count *count* samples read, or raise `QueryExecutionError` above the limit."""
+        self.check()
+        self.samples += count
+        if self.samples > self.max_samples:
+            raise QueryExecutionError(
+                f"query reads more than {self.max_samples} samples; shorten the range or "
+                "select fewer series"
+            )
+
+    def spend_series(self, count: int) -> None:
+        """Raise `QueryExecutionError` if one selector matches more than the allowed series."""
+        if count > self.max_series:
+            raise QueryExecutionError(
+                f"selector matches {count} series, more than the {self.max_series} allowed; "
+                "add matchers"
+            )
+
+    def spend_bytes(self, count: int) -> None:
+        """Raise `QueryExecutionError` if one allocation of *count* bytes is too much."""
+        if count > self.max_bytes:
+            raise QueryExecutionError(
+                f"query needs {count >> 20} MiB for one result, more than the "
+                f"{self.max_bytes >> 20} MiB allowed; raise the step or select fewer series"
+            )

@@ -1,0 +1,70 @@
+"""Samples as columns, and the stale marker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aggregator.model.arrays import Bools, Floats, Ids, Ints
+
+# Prometheus's staleness marker is this one NaN; arithmetic destroys it, storage must not.
+STALE_BITS = 0x7FF0000000000002
+STALE: float = np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0]
+
+
+def is_stale(values: Floats) -> Bools:
+    """Tell which values are the stale marker (any shape)."""
+    stale: Bools = np.ascontiguousarray(values).view(np.uint64) == np.uint64(STALE_BITS)
+    return stale
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBlock:
+    """Samples in any order: series id, time in ms UTC and value, one row each."""
+
+    ids: Ids
+    times: Ints
+    values: Floats
+
+    def __len__(self) -> int:
+        return self.ids.size
+
+    @staticmethod
+    def empty() -> "SampleBlock":
+        """Return a block without samples."""
+        return SampleBlock(np.empty(0, np.uint32), np.empty(0, np.int64), np.empty(0, np.float64))
+
+    @staticmethod
+    def concat(blocks: Sequence["SampleBlock"]) -> "SampleBlock":
+        """Stack blocks in the given order."""
+        if not blocks:
+            return SampleBlock.empty()
+        return SampleBlock(
+            np.concatenate([block.ids for block in blocks]),
+            np.concatenate([block.times for block in blocks]),
+            np.concatenate([block.values for block in blocks]),
+        )
+
+    def take(self, rows: "Ints | Bools") -> "SampleBlock":
+        """Return the chosen rows."""
+        return SampleBlock(self.ids[rows], self.times[rows], self.values[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSamples:
+    """The samples of a run of series, sorted by series and time, no time twice in one series.
+
+    `first_row` is the position of the run's first series in the selection that was read. The
+    samples of its k-th series are `times[offsets[k]:offsets[k + 1]]` (ms UTC) and the same slice
+    of `values`, which may hold stale markers; `offsets` has one entry more than there are series.
+    """
+
+    first_row: int
+    offsets: Ints
+    times: Ints
+    values: Floats
+
+    @property
+    def count(self) -> int:
+        """How many series the run has."""
+        return self.offsets.size - 1

@@ -1,0 +1,45 @@
+"""Settings of the servers a cluster has."""
+
+from enum import Enum
+
+from pydantic import AnyHttpUrl, model_validator
+
+from aggregator.settings import HttpAuth, Settings, Tls
+
+
+class Dialect(Enum):
+    """Which server answers PromQL; it changes how collection asks."""
+
+    AUTO = "auto"
+    PROMETHEUS = "prometheus"
+    THANOS = "thanos"
+    MIMIR = "mimir"
+    VICTORIAMETRICS = "victoriametrics"
+    GMP = "gmp"
+    AZURE = "azure"
+
+
+class PrometheusSettings(Settings):
+    """A cluster's Prometheus: one URL, or the URLs of an HA pair."""
+
+    url: AnyHttpUrl | None = None
+    replicas: tuple[AnyHttpUrl, ...] = ()
+    selector: str = ""
+    dialect: Dialect = Dialect.AUTO
+    auth: HttpAuth = HttpAuth()
+    tls: Tls = Tls()
+    proxy_url: AnyHttpUrl | None = None
+
+    @model_validator(mode="after")
+    def _one_or_more(self) -> "PrometheusSettings":
+        if (self.url is None) == (not self.replicas):
+            raise ValueError("give either url or replicas")
+        for url in self.urls:
+            if url.username or url.password:
+                raise ValueError("credentials do not belong in a URL; use auth")
+        return self
+
+    @property
+    def urls(self) -> tuple[AnyHttpUrl, ...]:
+        """Every URL to try, in order."""
+        return (self.url,) if self.url is not None else self.replicas

@@ -1,0 +1,1 @@
+"""Keeps samples and series; knows nothing of clusters, queries or rules."""

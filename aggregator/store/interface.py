@@ -1,0 +1,113 @@
+"""What the rest of the aggregator may ask of a store of samples: one Protocol a job.
+
+Times are int64 milliseconds UTC. A window is left-open and right-closed. Every method may raise
+`StoreError`; reads also raise what their `Budget` raises.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aggregator.model.arrays import Ids
+from aggregator.model.budget import Budget
+from aggregator.model.labels import LabelTable, Matcher, Strings
+from aggregator.model.samples import SampleBlock, SeriesSamples
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSelection:
+    """The series that matched: ids ascending, and one row of labels (name included) for each."""
+
+    ids: Ids
+    labels: LabelTable
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What became of a block's samples.
+
+    `duplicates` were stored already with the same value, `conflicts` with another one (the first
+    stays, but a real value replaces a stale marker and is then counted as inserted).
+    """
+
+    inserted: int
+    duplicates: int
+    conflicts: int
+
+
+class SeriesReader(Protocol):
+    """Reads series and their samples."""
+
+    def strings(self) -> Strings:
+        """Return a dictionary for one query; pass it to every `select` of that query."""
+        ...
+
+    def select(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, strings: Strings
+    ) -> SeriesSelection:
+        """Return the series that match and may have a sample in [start_ms, end_ms]."""
+        ...
+
+    def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SeriesSamples]:
+        """Yield the samples in (start_ms, end_ms] of *ids* (ascending), run after run.
+
+        The runs cover all of *ids* in order, also the series without samples, and each is small
+        enough that one query adds little memory.
+        """
+        ...
+
+
+class LabelReader(Protocol):
+    """Answers what labels there are. `selectors` empty means all series; limit 0 means none."""
+
+    def label_names(
+        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> list[str]:
+        """Return the label names of the series that match any selector, sorted."""
+        ...
+
+    def label_values(
+        self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> list[str]:
+        """Return the values of the label *name* among them, sorted."""
+        ...
+
+
+class SampleWriter(Protocol):
+    """Takes samples; called by one writer thread, `series_ids` by any thread."""
+
+    def series_ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
+        """Return the id of each label set (`__name__` included), giving new ones an id.
+
+        Empty label values must have been left out. The series become durable with, and before,
+        the first samples that are written for them.
+        """
+        ...
+
+    def write(self, block: SampleBlock) -> WriteReport:
+        """Store *block* durably; on return its samples survive kill -9. Writing twice is once."""
+        ...
+
+
+class Retention(Protocol):
+    """Forgets what is old."""
+
+    def expire(self, before_ms: int) -> int:
+        """Drop whole days that end before *before_ms* and the series that have no sample since.
+
+        Returns how many series were forgotten. Their ids are not used again.
+        """
+        ...
+
+
+class Store(SeriesReader, LabelReader, SampleWriter, Retention, Protocol):
+    """A complete backend."""
+
+    @property
+    def series_count(self) -> int:
+        """How many series the store knows."""
+        ...
+
+    def close(self) -> None:
+        """Release files, locks and connections; nothing may be called afterwards."""
+        ...

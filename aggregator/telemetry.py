@@ -1,0 +1,109 @@
+"""Our own /metrics: every metric the aggregator exposes about itself, in one place.
+
+Names follow Prometheus's conventions: `aggregator_` prefix, base units, `_total` for counters.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY = CollectorRegistry(auto_describe=False)
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+# collection, per cluster
+COLLECTIONS = Counter(
+    "aggregator_collections_total",
+    "Collection cycles by how they ended.",
+    ["cluster", "result"],
+    registry=REGISTRY,
+)
+COLLECTION_SECONDS = Histogram(
+    "aggregator_collection_duration_seconds",
+    "Time one collection cycle took, request to columns.",
+    ["cluster"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+DATA_AGE_SECONDS = Gauge(
+    "aggregator_data_age_seconds",
+    "Age of the newest complete data of a cluster.",
+    ["cluster"],
+    registry=REGISTRY,
+)
+RESPONSE_BYTES = Counter(
+    "aggregator_source_response_bytes_total",
+    "Bytes received from a cluster's servers, as sent.",
+    ["cluster"],
+    registry=REGISTRY,
+)
+CLUSTER_SERIES = Gauge(
+    "aggregator_cluster_series",
+    "Series in the last complete answers of a cluster.",
+    ["cluster", "kind"],
+    registry=REGISTRY,
+)
+REJECTED = Counter(
+    "aggregator_samples_rejected_total",
+    "Samples or series of a cluster that were not stored, by reason.",
+    ["cluster", "reason"],
+    registry=REGISTRY,
+)
+
+# writer and pools
+QUEUE_SAMPLES = Gauge(
+    "aggregator_writer_queue_samples", "Samples waiting for the writer.", registry=REGISTRY
+)
+SAMPLES_WRITTEN = Counter("aggregator_samples_written_total", "Samples stored.", registry=REGISTRY)
+WRITE_SECONDS = Histogram(
+    "aggregator_write_duration_seconds",
+    "Time one batch took to become durable.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+POOL_BUSY = Gauge("aggregator_pool_busy_threads", "Threads at work.", ["pool"], registry=REGISTRY)
+POOL_SIZE = Gauge("aggregator_pool_threads", "Threads a pool may use.", ["pool"], registry=REGISTRY)
+STORE_SERIES = Gauge("aggregator_store_series", "Series the store knows.", registry=REGISTRY)
+RUNNER_FAILURES = Counter(
+    "aggregator_runner_failures_total",
+    "Unexpected exceptions that a supervised thread or job survived.",
+    ["runner"],
+    registry=REGISTRY,
+)
+
+# queries, rules, notifications
+HTTP_REQUESTS = Counter(
+    "aggregator_http_requests_total",
+    "HTTP requests by route and status.",
+    ["route", "status"],
+    registry=REGISTRY,
+)
+HTTP_SECONDS = Histogram(
+    "aggregator_http_request_duration_seconds",
+    "Time to answer a request.",
+    ["route"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+RULE_EVALUATIONS = Counter(
+    "aggregator_rule_evaluations_total",
+    "Rule evaluations by result.",
+    ["group", "result"],
+    registry=REGISTRY,
+)
+RULE_GROUP_SECONDS = Histogram(
+    "aggregator_rule_group_duration_seconds",
+    "Time one evaluation of a rule group took.",
+    ["group"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+ALERTS = Gauge("aggregator_alerts", "Alerts by state.", ["state"], registry=REGISTRY)
+NOTIFICATIONS = Counter(
+    "aggregator_notifications_total",
+    "Notifications by receiver and result.",
+    ["receiver", "result"],
+    registry=REGISTRY,
+)
+
+
+def render() -> bytes:
+    """Return every metric in the text exposition format."""
+    return generate_latest(REGISTRY)
