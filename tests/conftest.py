@@ -1,0 +1,16 @@
+"""Fixtures every test may use."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Recorded exchanges and expositions kept beside the project; skip where they are absent."""
+    path = ROOT.parent / "shared"
+    if not (path / "contracts").is_dir():
+        pytest.skip(f"no recorded exchanges: {path} is absent")
+    return path
