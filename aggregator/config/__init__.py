@@ -1,0 +1,1 @@
+"""Assembles every package's settings from files and environment; builds nothing from them."""
