@@ -1,0 +1,64 @@
+"""One row for each bar, printed and kept in docs/BENCHMARKS.md.
+
+A row is replaced when its benchmark runs again; the others stay. A bar that was run smaller than
+it is defined, or without its peer, counts as missed.
+"""
+
+import datetime as dt
+import os
+import platform
+import re
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+FILE = Path(__file__).resolve().parents[2] / "docs" / "BENCHMARKS.md"
+_HEAD = """# Benchmarks
+
+Written by `make bench`: one row for each bar, measured side by side with its peer in one run. The
+figures move with the machine; the ratios are what counts. `make bench-quick` runs the same code
+at a fraction of the size and does not write here.
+
+| bar | size | ours | peer | ratio | bar to meet | memory | result | when, where |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bar: what was measured and whether it holds."""
+
+    bar: str
+    size: str
+    ours: str
+    peer: str
+    ratio: str
+    target: str
+    memory: str
+    passed: bool
+
+
+def publish(rows: list[Row], *, quick: bool) -> int:
+    """Print *rows*, keep them unless *quick*, and return the process's exit status."""
+    for row in rows:
+        verdict = "pass" if row.passed else "MISSED"
+        print(
+            f"{verdict:6} {row.bar}: {row.size}: ours {row.ours}, peer {row.peer}, "
+            f"ratio {row.ratio} ({row.target}), memory {row.memory}"
+        )
+    if not quick:
+        kept = _kept()
+        where = f"{dt.date.today()}, {os.cpu_count()} cores, {platform.machine()}"  # noqa: DTZ011
+        for row in rows:
+            cells = [str(cell) for cell in astuple(row)[:-1]]
+            cells += ["pass" if row.passed else "**missed**", where]
+            kept[row.bar] = "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+        FILE.parent.mkdir(exist_ok=True)
+        FILE.write_text(_HEAD + "\n".join(kept[bar] for bar in sorted(kept)) + "\n")
+    return 0 if quick or all(row.passed for row in rows) else 1
+
+
+def _kept() -> dict[str, str]:
+    if not FILE.exists():
+        return {}
+    lines = [line for line in FILE.read_text().splitlines() if re.match(r"\| (?!bar |---)", line)]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines}
