@@ -19,7 +19,8 @@ def labels(index: int) -> str:
     """Return one series' labels as JSON members."""
     return (
         f'"__rule__":"0","namespace":"team-{index % 37}","pod":"service-{index % 211}-{index:05x}",'
-        f'"container":"app","node":"ip-10-0-{index % 17}-{index % 251}","workload":"s-{index % 211}"'
+        f'"container":"app","node":"ip-10-0-{index % 17}-{index % 251}",'
+        f'"workload":"s-{index % 211}"'
     )
 
 
@@ -98,7 +99,7 @@ def _count(time: str) -> str:
 
 async def main() -> None:
     """Serve until the process is ended."""
-    global SERIES, HANGING  # noqa: PLW0603  the two settings of this script
+    global SERIES, HANGING
     port, SERIES, HANGING = (int(argument) for argument in sys.argv[1:4])
     FakeCluster.answers = {}
     loop = asyncio.get_running_loop()
