@@ -1,0 +1,1 @@
+"""Keeps operational state in SQLite: watermarks, gaps, bindings, alert state; never samples."""

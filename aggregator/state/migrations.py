@@ -1,0 +1,51 @@
+"""The tables of operational state as numbered steps; a released step is never edited."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step; its statements run in one transaction."""
+
+    number: int
+    title: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(
+        1,
+        "watermarks, gaps and bindings",
+        (
+            """CREATE TABLE watermarks (
+                cluster TEXT NOT NULL,
+                subject TEXT NOT NULL,
+                answered_ms INTEGER NOT NULL,
+                data_until_ms INTEGER,
+                first_data_ms INTEGER,
+                PRIMARY KEY (cluster, subject)
+            ) WITHOUT ROWID""",
+            """CREATE TABLE gaps (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                cluster TEXT NOT NULL,
+                subject TEXT NOT NULL,
+                start_ms INTEGER NOT NULL,
+                end_ms INTEGER NOT NULL CHECK (end_ms > start_ms),
+                reason TEXT NOT NULL,
+                recorded_ms INTEGER NOT NULL,
+                closed_ms INTEGER,
+                evidence TEXT NOT NULL DEFAULT ''
+            )""",
+            "CREATE INDEX gaps_open ON gaps (cluster, subject) WHERE closed_ms IS NULL",
+            """CREATE TABLE bindings (
+                cluster TEXT NOT NULL,
+                metric TEXT NOT NULL,
+                candidates TEXT NOT NULL,
+                quality TEXT NOT NULL,
+                reason TEXT NOT NULL,
+                probed_ms INTEGER NOT NULL,
+                PRIMARY KEY (cluster, metric)
+            ) WITHOUT ROWID""",
+        ),
+    ),
+)
