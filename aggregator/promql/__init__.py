@@ -1,0 +1,1 @@
+"""PromQL: query text to step matrices; reads through `SeriesReader` and never writes."""
