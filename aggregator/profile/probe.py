@@ -1,0 +1,88 @@
+"""Finds out which candidates a cluster can serve: what to ask, and what the answers bind."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from aggregator.profile.answer import parsed_labels
+from aggregator.profile.batch import (
+    DEFAULT_WINDOW,
+    MAX_EXPRESSIONS,
+    RULE_LABEL,
+    substitute,
+    tagged_union,
+)
+from aggregator.profile.format import Bound, EmptyMeans, FleetMetric, Merge, Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question: does *expr* have data? `candidate` is empty for the metric's presence."""
+
+    metric: str
+    candidate: str
+    expr: str
+
+
+def probes(profile: Profile) -> list[Probe]:
+    """Return every question of *profile*: its candidates, and the presence of its metrics."""
+    asked: list[Probe] = []
+    for metric in profile.metrics:
+        asked += [
+            Probe(metric.name, candidate.id, candidate.expr)
+            for candidate in metric.candidates
+            if candidate.expr is not None
+        ]
+        if metric.presence is not None:
+            asked.append(Probe(metric.name, "", metric.presence))
+    return asked
+
+
+def probe_batches(asked: Sequence[Probe], size: int = MAX_EXPRESSIONS) -> list[tuple[Probe, ...]]:
+    """Split the questions into batches of at most *size*; a failing one is halved by slicing."""
+    return [tuple(asked[start : start + size]) for start in range(0, len(asked), size)]
+
+
+def probe_expression(batch: Sequence[Probe], selector: str, window: str = DEFAULT_WINDOW) -> str:
+    """Return the expression that asks a whole batch; its answer has a row for each with data."""
+    counted = [(str(position), f"count({probe.expr})") for position, probe in enumerate(batch)]
+    return substitute(tagged_union(counted), selector, window)
+
+
+def with_data(metrics: Sequence[bytes], batch: Sequence[Probe]) -> list[Probe]:
+    """Return those of *batch* that have data, given the label sets of the answer as raw JSON."""
+    by_tag = {str(position): probe for position, probe in enumerate(batch)}
+    tags = (labels.get(RULE_LABEL) for labels in parsed_labels(metrics) if labels is not None)
+    return [by_tag[tag] for tag in dict.fromkeys(tags) if tag in by_tag]
+
+
+def bind(profile: Profile, found: Collection[Probe]) -> list[Bound]:
+    """Return what to collect from a cluster that has data for *found*.
+
+    Of each metric the first candidate with data, or with `merge: union` each of them. A metric
+    whose emptiness means zero binds its first candidate when only its presence has data: its
+    series may not exist before something happens. What is derived follows its source.
+    """
+    keys = {(probe.metric, probe.candidate) for probe in found}
+    chosen: list[Bound] = []
+    for metric in profile.metrics:
+        chosen += _choose(metric, keys)
+    bound_names = {item.metric.name for item in chosen}
+    for metric in profile.metrics:
+        chosen += [
+            Bound(metric, candidate)
+            for candidate in metric.candidates
+            if candidate.derive is not None
+            and candidate.derive.metric in bound_names
+            and metric.name not in bound_names
+        ][:1]
+    return profile.resolve(item.key for item in chosen)
+
+
+def _choose(metric: FleetMetric, keys: Collection[tuple[str, str]]) -> list[Bound]:
+    asked = [candidate for candidate in metric.candidates if candidate.expr is not None]
+    able = [candidate for candidate in asked if (metric.name, candidate.id) in keys]
+    if not able and metric.empty_means is EmptyMeans.ZERO and (metric.name, "") in keys:
+        able = asked
+    if able and able[0].merge is Merge.UNION:
+        return [Bound(metric, candidate) for candidate in able if candidate.merge is Merge.UNION]
+    return [Bound(metric, candidate) for candidate in able[:1]]
