@@ -1,0 +1,230 @@
+"""Freshness: for each cluster and subject, whether its data is there, and what that means."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Protocol
+
+from aggregator.fleet.health import Health, HealthBoard
+from aggregator.fleet.registry import Cluster, Registry
+from aggregator.fleet.subjects import (
+    Subject,
+    group_subject,
+    raw_subject,
+    reads_cluster,
+    reads_subject,
+    selector_name,
+    subjects,
+)
+from aggregator.model.labels import Matcher
+from aggregator.settings import format_duration_ms
+from aggregator.state.gaps import Gap, Gaps
+from aggregator.state.watermarks import Watermark, Watermarks
+
+UNREACHABLE_AFTER = 3  # failed cycles
+_MAX_LINES = 5
+
+
+class State(Enum):
+    """What is known of one subject of one cluster."""
+
+    NEVER = "never"
+    OK = "ok"
+    LATE = "late"
+    MISSING = "missing"
+    UNREACHABLE = "unreachable"
+    MAINTENANCE = "maintenance"
+
+    @property
+    def expected(self) -> bool:
+        """Whether data of a subject in this state ought to be there."""
+        return self not in (State.NEVER, State.MAINTENANCE)
+
+
+# Worst first: how the state of a whole cluster follows from its subjects.
+SEVERITY = (
+    State.UNREACHABLE,
+    State.MAINTENANCE,
+    State.MISSING,
+    State.LATE,
+    State.OK,
+    State.NEVER,
+)
+
+
+class Read(Protocol):
+    """What a query reads from the store: one selector and its time range."""
+
+    @property
+    def matchers(self) -> Sequence[Matcher]:
+        """The selector."""
+        ...
+
+    @property
+    def start_ms(self) -> int:
+        """Oldest time that is read."""
+        ...
+
+    @property
+    def end_ms(self) -> int:
+        """Newest time that is read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The state of one subject of one cluster."""
+
+    cluster: Cluster
+    subject: Subject
+    state: State
+    data_until_ms: int | None
+    first_data_ms: int | None
+
+
+class Freshness:
+    """Answers for the whole fleet. Any thread may use it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        groups: Mapping[str, str],
+        watermarks: Watermarks,
+        gaps: Gaps,
+        health: HealthBoard,
+    ) -> None:
+        """Join what is known; *groups* maps each fleet metric's name to its group."""
+        self.registry, self.watermarks, self.gaps, self.health = registry, watermarks, gaps, health
+        self._group_names: dict[str, set[str]] = {}
+        for metric, group in groups.items():
+            self._group_names.setdefault(group_subject(group), set()).add(metric)
+        self._groups = tuple(dict.fromkeys(groups.values()))
+
+    def apply(self, registry: Registry) -> None:
+        """Answer for another registry from now on."""
+        self.registry = registry
+
+    def units(self, cluster: Cluster, now_ms: int) -> list[Unit]:
+        """Return the state of every subject of *cluster*."""
+        marks, health = self.watermarks.of(cluster.name), self.health.get(cluster.name)
+        return [
+            _unit(cluster, subject, marks.get(subject.name), health, now_ms)
+            for subject in subjects(cluster, self._groups)
+        ]
+
+    def units_read(self, matchers: Sequence[Matcher], now_ms: int) -> list[Unit]:
+        """Return the units that a selector can read, in the order of the registry."""
+        return [unit for unit, _ in self._units_read(matchers, now_ms)]
+
+    def missing_at(self, matchers: Sequence[Matcher], time_ms: int, now_ms: int) -> list[Unit]:
+        """Return the expected units a selector reads that have no data for *time_ms*.
+
+        A unit has if its watermark reaches the newest instant of its own grid up to *time_ms*.
+        """
+        return [
+            unit
+            for unit, _ in self._units_read(matchers, now_ms)
+            if unit.state.expected
+            and (unit.data_until_ms is None or unit.data_until_ms < _grid(unit, time_ms))
+        ]
+
+    def warnings(self, reads: Sequence[Read], now_ms: int) -> tuple[str, ...]:
+        """Return a line for each cluster whose data a query misses, worst first, at most six.
+
+        A query misses data if it reads time that an expected unit does not cover, because it is
+        not ok or because the gap ledger has an open gap there.
+        """
+        worst: dict[str, tuple[int, str]] = {}
+        for read in reads:
+            for unit, gaps in self._units_read(read.matchers, now_ms):
+                found = _missed(unit, gaps, read, now_ms)
+                name = unit.cluster.name
+                if found is not None and (name not in worst or found[0] < worst[name][0]):
+                    worst[name] = found
+        lines = [line for _, line in sorted(worst.values(), key=lambda found: found[0])]
+        if len(lines) <= _MAX_LINES:
+            return tuple(lines)
+        more = f"… and {len(lines) - _MAX_LINES} more, see /api/v1/clusters"
+        return (*lines[:_MAX_LINES], more)
+
+    def _units_read(
+        self, matchers: Sequence[Matcher], now_ms: int
+    ) -> Iterator[tuple[Unit, tuple[Gap, ...]]]:
+        groups = [
+            group_subject(group)
+            for group in self._groups
+            if reads_subject(matchers, group_subject(group), self._group_names)
+        ]
+        for cluster in self.registry:
+            if not reads_cluster(matchers, cluster):
+                continue
+            marks, health = self.watermarks.of(cluster.name), self.health.get(cluster.name)
+            gaps = self.gaps.open(cluster.name)
+            names = _raw_names(cluster, health)
+            for subject in subjects(cluster, self._groups):
+                if subject.name in groups or (
+                    subject.name not in self._group_names
+                    and reads_subject(matchers, subject.name, names)
+                ):
+                    unit = _unit(cluster, subject, marks.get(subject.name), health, now_ms)
+                    yield unit, tuple(gap for gap in gaps if gap.subject == subject.name)
+
+
+def _unit(
+    cluster: Cluster, subject: Subject, mark: Watermark | None, health: Health, now_ms: int
+) -> Unit:
+    until = None if mark is None else mark.data_until_ms
+    first = None if mark is None else mark.first_data_ms
+    tolerated = now_ms - 2 * subject.interval_ms - cluster.collect.lag
+    if cluster.in_maintenance(now_ms):
+        state = State.MAINTENANCE
+    elif health.failures >= UNREACHABLE_AFTER or (health.open_until_ms or 0) > now_ms:
+        state = State.UNREACHABLE
+    elif mark is None or until is None:
+        state = State.NEVER
+    elif until >= tolerated:
+        state = State.OK
+    else:
+        state = State.MISSING if mark.answered_ms >= tolerated else State.LATE
+    return Unit(cluster, subject, state, until, first)
+
+
+def _raw_names(cluster: Cluster, health: Health) -> dict[str, frozenset[str]]:
+    """Return the metric names of each raw subject, as far as they are known."""
+    names = dict(health.names)
+    for raw in cluster.collect.raw:
+        name = selector_name(raw.match)
+        if name is not None:
+            names[raw_subject(raw.match)] = frozenset((name,))
+    return names
+
+
+def _grid(unit: Unit, time_ms: int) -> int:
+    return time_ms // unit.subject.interval_ms * unit.subject.interval_ms
+
+
+def _missed(unit: Unit, gaps: Sequence[Gap], read: Read, now_ms: int) -> tuple[int, str] | None:
+    """Return how bad it is and the line, if *read* meets time that *unit* does not cover."""
+    if not unit.state.expected:
+        return None
+    who = f"cluster {unit.cluster.name} ({unit.cluster.region})"
+    until = unit.data_until_ms
+    if unit.state is not State.OK and (until is None or read.end_ms > until):
+        since = "no data yet" if until is None else f"no data since {_clock(until)}"
+        age = "" if until is None else f" ({format_duration_ms(_seconds(now_ms - until))} ago)"
+        what = f"{unit.subject.name} is {unit.state.value}"
+        return SEVERITY.index(unit.state), f"{who}: {what}, {since}{age}"
+    for gap in gaps:
+        if gap.start_ms < read.end_ms and read.start_ms < gap.end_ms:
+            span = f"from {_clock(gap.start_ms)} to {_clock(gap.end_ms)}"
+            return len(SEVERITY), f"{who}: {unit.subject.name} has a gap {span}: {gap.reason}"
+    return None
+
+
+def _clock(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _seconds(milliseconds: int) -> int:
+    return milliseconds // 1000 * 1000

@@ -1,0 +1,115 @@
+"""How collection of each cluster goes right now; the collector writes it, views read it."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The collection of one cluster since this process started.
+
+    `failures` counts the cycles that failed in a row, and `open_until_ms` is set while the circuit
+    breaker keeps us from asking. `error` says what is wrong and what to do, `kind` names it.
+    `names` has the metric names seen for each raw subject.
+    """
+
+    tried_ms: int | None = None
+    answered_ms: int | None = None
+    failures: int = 0
+    open_until_ms: int | None = None
+    error: str = ""
+    kind: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    series: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one cycle ended: `error` and `kind` are empty if every request was answered."""
+
+    time_ms: int
+    answered: bool
+    error: str = ""
+    kind: str = ""
+
+
+_UNKNOWN = Health()
+
+
+class HealthBoard:
+    """The health of all clusters. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._health: dict[str, Health] = {}
+
+    def get(self, cluster: str) -> Health:
+        """Return a cluster's health; that of a cluster never tried if it is unknown."""
+        with self._lock:
+            return self._health.get(cluster, _UNKNOWN)
+
+    def ended(self, cluster: str, outcome: Outcome, open_until_ms: int | None) -> None:
+        """Note how a cycle ended, and until when the breaker is open because of it."""
+        self._change(
+            cluster,
+            lambda health: replace(
+                health,
+                tried_ms=outcome.time_ms,
+                answered_ms=outcome.time_ms if outcome.answered else health.answered_ms,
+                failures=0 if outcome.answered else health.failures + 1,
+                open_until_ms=open_until_ms,
+                error=outcome.error,
+                kind=outcome.kind,
+            ),
+        )
+
+    def note(self, cluster: str, subject: str, text: str) -> None:
+        """Keep a remark about a subject, such as a partial answer; an empty one clears it."""
+        if self.get(cluster).notes.get(subject, "") != text:
+            self._change(
+                cluster, lambda health: replace(health, notes=_with(health.notes, subject, text))
+            )
+
+    def count_series(self, cluster: str, kind: str, count: int) -> None:
+        """Note how many series the last complete answers of a kind (recorded, raw) had."""
+        self._change(cluster, lambda health: replace(health, series={**health.series, kind: count}))
+
+    def reject(self, cluster: str, reason: str, count: int) -> None:
+        """Count samples or series that were not stored."""
+
+        def added(health: Health) -> Health:
+            total = health.rejected.get(reason, 0) + count
+            return replace(health, rejected={**health.rejected, reason: total})
+
+        self._change(cluster, added)
+
+    def quarantine(self, cluster: str, metric: str, reason: str) -> None:
+        """Note why a metric is not asked for at present; an empty reason clears it."""
+        self._change(
+            cluster,
+            lambda health: replace(health, quarantined=_with(health.quarantined, metric, reason)),
+        )
+
+    def saw_names(self, cluster: str, subject: str, names: frozenset[str]) -> None:
+        """Note which metric names a raw subject brings."""
+        self._change(
+            cluster, lambda health: replace(health, names={**health.names, subject: names})
+        )
+
+    def forget(self, cluster: str) -> None:
+        """Drop a cluster that left the registry."""
+        with self._lock:
+            self._health.pop(cluster, None)
+
+    def _change(self, cluster: str, change: Callable[[Health], Health]) -> None:
+        with self._lock:
+            self._health[cluster] = change(self._health.get(cluster, _UNKNOWN))
+
+
+def _with(texts: Mapping[str, str], key: str, text: str) -> dict[str, str]:
+    rest = {name: kept for name, kept in texts.items() if name != key}
+    return {**rest, key: text} if text else rest

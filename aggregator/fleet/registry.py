@@ -1,0 +1,53 @@
+"""The registry: the clusters of the configuration. It says what must be there; data never does."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from aggregator.fleet.settings import ClusterSettings, CollectSettings, Maintenance
+from aggregator.sources.settings import PrometheusSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A registered cluster; `collect` is the fleet's settings with the cluster's own on top."""
+
+    name: str
+    region: str
+    labels: Mapping[str, str]
+    prometheus: PrometheusSettings
+    collect: CollectSettings
+    maintenance: Maintenance | None
+
+    def in_maintenance(self, time_ms: int) -> bool:
+        """Tell whether the cluster is allowed to be away at *time_ms*."""
+        window = self.maintenance
+        if window is None:
+            return False
+        return window.begin.timestamp() * 1000 <= time_ms < window.end.timestamp() * 1000
+
+
+class Registry:
+    """The clusters in the order of the configuration; immutable, a reload makes another one."""
+
+    def __init__(self, clusters: Sequence[ClusterSettings], defaults: CollectSettings) -> None:
+        self._clusters = {
+            own.name: Cluster(
+                own.name,
+                own.region,
+                own.labels,
+                own.prometheus,
+                own.collect.applied_to(defaults),
+                own.maintenance,
+            )
+            for own in clusters
+        }
+
+    def __iter__(self) -> Iterator[Cluster]:
+        return iter(self._clusters.values())
+
+    def __len__(self) -> int:
+        return len(self._clusters)
+
+    def get(self, name: str) -> Cluster | None:
+        """Return the cluster called *name*, or None."""
+        return self._clusters.get(name)

@@ -1,0 +1,96 @@
+"""Subjects: the parts of a cluster's data that are fresh or not, each on its own.
+
+A subject is a group of fleet metrics (`fleet:nodes`) or a raw selector (`raw:up`). Which subjects
+a query reads follows from its matchers.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import re2
+
+from aggregator.fleet.registry import Cluster
+from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
+
+RESERVED_PREFIX = "fleet:"
+_NAME_FIRST = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{.*)?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One subject of one cluster: how it is called and how often it is collected."""
+
+    name: str
+    interval_ms: int
+
+
+def group_subject(group: str) -> str:
+    """Return the subject of a group of fleet metrics."""
+    return f"fleet:{group}"
+
+
+def raw_subject(selector: str) -> str:
+    """Return the subject of a raw selector."""
+    return f"raw:{selector}"
+
+
+def subjects(cluster: Cluster, groups: Collection[str]) -> list[Subject]:
+    """Return what *cluster* is collected for; *groups* are those of its profile."""
+    every = cluster.collect.interval
+    return [
+        *(Subject(group_subject(group), every) for group in groups),
+        *(Subject(raw_subject(raw.match), raw.interval or every) for raw in cluster.collect.raw),
+    ]
+
+
+def selector_name(selector: str) -> str | None:
+    """Return the metric name that a raw selector begins with, or None if it begins with `{`."""
+    match = _NAME_FIRST.fullmatch(selector)
+    return None if match is None else match[1]
+
+
+def matches(matcher: Matcher, value: str) -> bool:
+    """Tell whether a label *value* passes *matcher*; an absent label is the empty string."""
+    match matcher.op:
+        case MatchOp.EQUAL:
+            return value == matcher.value
+        case MatchOp.NOT_EQUAL:
+            return value != matcher.value
+        case MatchOp.REGEX:
+            return _full_match(matcher.value, value)
+        case MatchOp.NOT_REGEX:
+            return not _full_match(matcher.value, value)
+
+
+def reads_cluster(matchers: Sequence[Matcher], cluster: Cluster) -> bool:
+    """Tell whether a selector can match series of *cluster*."""
+    stamped = {"cluster": cluster.name, "region": cluster.region}
+    return all(
+        matches(matcher, stamped[matcher.name]) for matcher in matchers if matcher.name in stamped
+    )
+
+
+def reads_subject(
+    matchers: Sequence[Matcher], subject: str, names: Mapping[str, Collection[str]]
+) -> bool:
+    """Tell whether a selector can match series of *subject*.
+
+    *names* holds the metric names known for each subject. A raw subject whose names are not known
+    yet counts as read, unless the selector asks for fleet metrics alone.
+    """
+    wanted = [matcher for matcher in matchers if matcher.name == METRIC_NAME]
+    known = names.get(subject)
+    if known is None:
+        return not any(
+            matcher.op is MatchOp.EQUAL and matcher.value.startswith(RESERVED_PREFIX)
+            for matcher in wanted
+        )
+    return any(all(matches(matcher, name) for matcher in wanted) for name in known)
+
+
+@lru_cache(maxsize=10_000)
+def _full_match(pattern: str, value: str) -> bool:
+    """Match on RE2, whatever the pattern in bounded time."""
+    return re2.fullmatch(pattern, value) is not None
