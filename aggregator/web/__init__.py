@@ -1,0 +1,1 @@
+"""The pages: rendered here first, kept fresh by small scripts over the HTTP API; no logic."""
