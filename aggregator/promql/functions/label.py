@@ -1,0 +1,130 @@
+"""label_replace and label_join, on the distinct label values only.
+
+They follow `evalLabelReplace` and `evalLabelJoin` of Prometheus 3's promql/functions.go.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import numpy as np
+
+from aggregator.errors import QueryExecutionError, QuerySyntaxError
+from aggregator.model.arrays import Bools, Codes
+from aggregator.model.labels import METRIC_NAME, LabelTable
+from aggregator.model.stepmatrix import StepMatrix
+from aggregator.promql.functions.function import Call
+from aggregator.promql.regex import compile_regex
+
+# A replacement's references: `$$`, `$name`, `${name}`; a `$` that starts none of them stays.
+_REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
+
+
+class _Match(Protocol):
+    """The part of an RE2 match that is used here."""
+
+    def group(self, index: int) -> str | None: ...
+
+    def groups(self) -> tuple[str | None, ...]: ...
+
+    def groupdict(self) -> dict[str, str | None]: ...
+
+
+def label_replace(call: Call) -> StepMatrix:
+    """Set label `dst` to `replacement` where the value of label `src` matches the regex.
+
+    Arguments: vector, dst, replacement, src, regex. The regex is fully anchored RE2, references
+    in the replacement are Go's. An empty result removes the label. Raises `QueryExecutionError`
+    for an invalid regex or label name, or if two elements get the same labels.
+    """
+    matrix = call.matrix(0)
+    dst, replacement, src, pattern = (call.text(position) for position in range(1, 5))
+    try:
+        regex = compile_regex(pattern)
+    except QuerySyntaxError as error:
+        raise QueryExecutionError(
+            f"invalid regular expression in label_replace(): {pattern}: {error}"
+        ) from error
+    if not dst:
+        raise QueryExecutionError("invalid destination label name in label_replace(): ")
+    expand = _template(replacement)
+    distinct, inverse = np.unique(matrix.series.column(src), return_inverse=True)
+    matches = [regex.fullmatch(text) for text in call.strings.texts(distinct)]
+    results = ["" if match is None else expand(cast("_Match", match)) for match in matches]
+    matched = np.array([match is not None for match in matches], dtype=np.bool_)[inverse]
+    codes = call.strings.intern_all(results)[inverse]
+    return _with_label(matrix, dst, codes, matched)
+
+
+def label_join(call: Call) -> StepMatrix:
+    """Set label `dst` to the values of the other labels, joined by `separator`.
+
+    Arguments: vector, dst, separator, any number of labels. Raises `QueryExecutionError` for an
+    invalid label name, or if two elements get the same labels.
+    """
+    matrix = call.matrix(0)
+    dst, separator, *sources = (call.text(position) for position in range(1, len(call.args)))
+    if not all(sources):
+        raise QueryExecutionError("invalid source label name in label_join(): ")
+    if not dst:
+        raise QueryExecutionError("invalid destination label name in label_join(): ")
+    group, first = matrix.series.keep(sources).groups()
+    columns = [call.strings.texts(matrix.series.column(name)[first]) for name in sources]
+    if sources:
+        joined = [separator.join(values) for values in zip(*columns, strict=True)]
+    else:
+        joined = [""] * first.size
+    codes = call.strings.intern_all(joined)[group]
+    return _with_label(matrix, dst, codes, np.ones(group.size, dtype=np.bool_))
+
+
+def merged(matrix: StepMatrix) -> StepMatrix:
+    """Return *matrix* with rows of equal labels joined to one.
+
+    Raises `QueryExecutionError` if two of them have a value at the same step
+    (`mergeSeriesWithSameLabelset`).
+    """
+    group, first = matrix.series.groups()
+    if first.size == group.size:
+        return matrix
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(first.size))
+    present = matrix.present[order]
+    if (np.add.reduceat(present, starts, axis=0, dtype=np.int64) > 1).any():
+        raise QueryExecutionError("vector cannot contain metrics with the same labelset")
+    values = np.where(present, matrix.values[order], 0.0)
+    return StepMatrix(
+        matrix.series.take(first),
+        np.add.reduceat(values, starts, axis=0),
+        np.logical_or.reduceat(present, starts, axis=0),
+        matrix.drop_name[first],
+    )
+
+
+def _with_label(matrix: StepMatrix, name: str, codes: Codes, changed: Bools) -> StepMatrix:
+    column = np.where(changed, codes, matrix.series.column(name)).astype(np.int32)
+    series: LabelTable = matrix.series.with_column(name, column)
+    drop_name = matrix.drop_name & ~changed if name == METRIC_NAME else matrix.drop_name
+    return merged(StepMatrix(series, matrix.values, matrix.present, drop_name))
+
+
+def _template(replacement: str) -> Callable[[_Match], str]:
+    """Return what expands *replacement* as Go's `Regexp.Expand` does."""
+
+    def expand(match: _Match) -> str:
+        def referenced(reference: re.Match[str]) -> str:
+            if reference[1]:
+                return "$"
+            return _group(match, reference[2] or reference[3])
+
+        return _REFERENCE.sub(referenced, replacement)
+
+    return expand
+
+
+def _group(match: _Match, name: str) -> str:
+    """Return the group called *name*, a number without leading zeros or a name; "" if none."""
+    if name.isdecimal() and (name == "0" or name[0] != "0"):
+        index = int(name) if len(name) < 9 else -1
+        return (match.group(index) or "") if 0 <= index <= len(match.groups()) else ""
+    return match.groupdict().get(name) or ""

@@ -1,0 +1,218 @@
+"""The `…_over_time` functions: sums, means, extremes, ends and spread of a window's values.
+
+The formulas are those of the functions of the same name in Prometheus 3's promql/functions.go,
+with sums in the same order and with the same compensation, so that results agree to the last bit.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aggregator.model.arrays import Bools, Floats, Ints
+from aggregator.promql.functions.kahan import Adder, corrected, neumaier, two_sum
+from aggregator.promql.functions.ragged import Batch, walks
+from aggregator.promql.windows import Windows
+
+# Up to here every integer is a float64, so that running sums of integers are exact.
+_EXACT_INTEGERS = 2.0**53
+
+
+def sum_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the compensated sum (`funcSumOverTime`)."""
+    with np.errstate(all="ignore"):
+        return corrected(*_sums(windows)), windows.counts > 0
+
+
+def avg_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the mean: compensated sum / count, incremental if it overflows (`funcAvgOverTime`)."""
+    counts = windows.counts
+    present = counts > 0
+    with np.errstate(all="ignore"):
+        total, lost = _sums(windows)
+        result = np.where(np.isfinite(total), total / counts + lost / counts, total)
+        overflow = np.where(np.isfinite(total), 0, counts)
+        flat = result.reshape(-1)
+        for batch in walks(windows.lo, overflow, minimum=2):
+            flat[batch.cells] = _incremental_mean(batch, windows.samples.values)
+    return result, present
+
+
+def count_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the number of samples (`funcCountOverTime`)."""
+    counts = windows.counts
+    return counts.astype(np.float64), counts > 0
+
+
+def present_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return 1 where there is any sample (`funcPresentOverTime`)."""
+    present = windows.counts > 0
+    return np.ones(present.shape), present
+
+
+def min_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the smallest value; NaN only if there is nothing else (`funcMinOverTime`)."""
+    return _extreme(windows, np.fmin)
+
+
+def max_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the largest value; NaN only if there is nothing else (`funcMaxOverTime`)."""
+    return _extreme(windows, np.fmax)
+
+
+def first_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the oldest value (`funcFirstOverTime`)."""
+    first, present = _first(windows)
+    return windows.samples.values[first], present
+
+
+def last_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the newest value (`funcLastOverTime`)."""
+    last, present = _last(windows)
+    return windows.samples.values[last], present
+
+
+def ts_of_first_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the time of the oldest sample in seconds (`funcTsOfFirstOverTime`)."""
+    first, present = _first(windows)
+    return windows.samples.times[first] / 1000, present
+
+
+def ts_of_last_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the time of the newest sample in seconds (`funcTsOfLastOverTime`)."""
+    last, present = _last(windows)
+    return windows.samples.times[last] / 1000, present
+
+
+def ts_of_min_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the time in seconds of the last smallest value (`funcTsOfMinOverTime`)."""
+    return _time_of(windows, np.less_equal)
+
+
+def ts_of_max_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the time in seconds of the last largest value (`funcTsOfMaxOverTime`)."""
+    return _time_of(windows, np.greater_equal)
+
+
+def stdvar_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the population variance by Welford's method (`varianceOverTime`)."""
+    result = np.zeros(windows.lo.shape)
+    flat = result.reshape(-1)
+    values = windows.samples.values
+    with np.errstate(all="ignore"):
+        for batch in walks(windows.lo, windows.counts):
+            flat[batch.cells] = _variance(batch, values, two_sum)
+        again = np.where(np.isfinite(result), 0, windows.counts)
+        for batch in walks(windows.lo, again):
+            flat[batch.cells] = _variance(batch, values, neumaier)
+    return result, windows.counts > 0
+
+
+def stddev_over_time(windows: Windows, params: Sequence[Floats]) -> tuple[Floats, Bools]:
+    """Return the population standard deviation (`varianceOverTime`)."""
+    variance, present = stdvar_over_time(windows, params)
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(variance), present
+
+
+def _first(windows: Windows) -> tuple[Ints, Bools]:
+    present = windows.counts > 0
+    return np.where(present, windows.lo, 0), present
+
+
+def _last(windows: Windows) -> tuple[Ints, Bools]:
+    present = windows.counts > 0
+    return np.where(present, windows.hi - 1, 0), present
+
+
+def _sums(windows: Windows) -> tuple[Floats, Floats]:
+    """Return sum and lost part of each window, `[n, T]`; use the latter where the sum is finite."""
+    values = windows.samples.values
+    total = np.zeros(windows.lo.shape)
+    lost = np.zeros(windows.lo.shape)
+    if np.array_equal(values, np.rint(values)) and np.abs(values).sum() < _EXACT_INTEGERS:
+        running = np.concatenate([np.zeros(1), np.cumsum(values)])
+        return running[windows.hi] - running[windows.lo], lost
+    flat_total, flat_lost = total.reshape(-1), lost.reshape(-1)
+    for batch in walks(windows.lo, windows.counts):
+        sums = np.zeros((2, batch.cells.size))
+        for positions in batch.walk():
+            alive = sums[:, : positions.size]
+            alive[0], alive[1] = two_sum(alive[0], alive[1], values[positions])
+        flat_total[batch.cells], flat_lost[batch.cells] = sums
+    return total, lost
+
+
+def _incremental_mean(batch: Batch, values: Floats) -> Floats:
+    """Return the means of windows of which some sums overflow.
+
+    From the sample on that would make the sum infinite, the mean is updated instead.
+    """
+    total = values[batch.lo]
+    lost = np.zeros(total.shape)
+    mean = np.zeros(total.shape)
+    incremental = np.zeros(total.shape, dtype=np.bool_)
+    for index, positions in enumerate(batch.walk()):
+        if index == 0:
+            continue
+        alive = slice(positions.size)
+        term, count = values[positions], index + 1
+        grown, grown_lost = neumaier(total[alive], lost[alive], term)
+        starts = ~incremental[alive] & np.isinf(grown)
+        mean[alive] = np.where(starts, total[alive] / index, mean[alive])
+        before = np.where(starts, lost[alive] / index, lost[alive])
+        incremental[alive] |= starts
+        share = index / count
+        moved, moved_lost = neumaier(share * mean[alive], share * before, term / count)
+        mean[alive] = np.where(incremental[alive], moved, mean[alive])
+        lost[alive] = np.where(incremental[alive], moved_lost, grown_lost)
+        total[alive] = np.where(incremental[alive], total[alive], grown)
+    return np.where(incremental, mean + lost, total / batch.counts + lost / batch.counts)
+
+
+def _variance(batch: Batch, values: Floats, add: Adder) -> Floats:
+    mean, mean_lost, spread, spread_lost = np.zeros((4, batch.cells.size))
+    for index, positions in enumerate(batch.walk()):
+        alive = slice(positions.size)
+        value = values[positions]
+        delta = value - (mean[alive] + mean_lost[alive])
+        mean[alive], mean_lost[alive] = add(mean[alive], mean_lost[alive], delta / (index + 1))
+        term = delta * (value - (mean[alive] + mean_lost[alive]))
+        spread[alive], spread_lost[alive] = add(spread[alive], spread_lost[alive], term)
+    return (spread + spread_lost) / batch.counts
+
+
+def _extreme(windows: Windows, pick: np.ufunc) -> tuple[Floats, Bools]:
+    """Return the extremes by a sparse table, built level by level.
+
+    Level j holds the extreme of the 2^j samples from each position on; two of them, overlapping,
+    cover a window of 2^j to 2^(j+1) - 1 samples.
+    """
+    counts = windows.counts.ravel()
+    level = np.frexp(counts.astype(np.float64))[1] - 1
+    lo, hi = windows.lo.ravel(), windows.hi.ravel()
+    result = np.zeros(counts.size)
+    table = windows.samples.values
+    for exponent in range(int(level.max(initial=-1)) + 1):
+        width = 1 << exponent
+        cells = np.flatnonzero(level == exponent)
+        result[cells] = pick(table[lo[cells]], table[hi[cells] - width])
+        if table.size > width:
+            table = pick(table[:-width], table[width:])
+    return result.reshape(windows.lo.shape), windows.counts > 0
+
+
+def _time_of(windows: Windows, at_least: np.ufunc) -> tuple[Floats, Bools]:
+    values = windows.samples.values
+    result = np.zeros(windows.lo.shape)
+    flat = result.reshape(-1)
+    for batch in walks(windows.lo, windows.counts):
+        best = values[batch.lo]
+        where = batch.lo.copy()
+        for positions in batch.walk():
+            alive = slice(positions.size)
+            value = values[positions]
+            better = at_least(value, best[alive]) | np.isnan(best[alive])
+            best[alive] = np.where(better, value, best[alive])
+            where[alive] = np.where(better, positions, where[alive])
+        flat[batch.cells] = windows.samples.times[where] / 1000
+    return result, windows.counts > 0
