@@ -1,0 +1,159 @@
+"""Finds mistakes in a profile that its format cannot: in the expressions and what they return."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import promql_parser as promql
+
+from aggregator.profile.batch import substitute
+from aggregator.profile.format import Candidate, FleetMetric, Profile, Unit
+from aggregator.profile.outputs import output_labels
+
+_MARKER = "__lint__"
+_Node = TypeVar("_Node", bound=promql.Expr)
+_AVERAGING = re.compile(r"^(avg|sum|stddev|stdvar)\b")
+_QUANTILE_NAME = re.compile(r"_p(50|75|90|95|99|999)(_|$)|_quantile(_|$)")
+
+# What a name says about its unit, by its pieces.
+_NAME_UNITS: tuple[tuple[str, frozenset[Unit]], ...] = (
+    ("per_second", frozenset({Unit.REQUESTS_PER_SECOND, Unit.BYTES_PER_SECOND})),
+    ("per_hour", frozenset({Unit.CURRENCY_PER_HOUR})),
+    ("ratio", frozenset({Unit.RATIO})),
+    ("seconds", frozenset({Unit.SECONDS})),
+    ("bytes", frozenset({Unit.BYTES})),
+    ("cores", frozenset({Unit.CORES})),
+    ("info", frozenset({Unit.INFO})),
+)
+_STRANGE_UNITS = re.compile(r"_(ms|milliseconds|minutes|percent|percentage|mib|mb|gib|gb|kb)(_|$)")
+# Source names that carry another unit than ours, and the factor that makes it ours.
+_SOURCE_SCALES = (
+    (re.compile(r"_(ms|milliseconds)(_bucket|_sum)?$"), Unit.SECONDS, 0.001),
+    (re.compile(r"_(percent|percentage)$"), Unit.RATIO, 0.01),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a metric, or with one of its candidates."""
+
+    metric: str
+    candidate: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.metric} / {self.candidate}" if self.candidate else self.metric
+        return f"{place}: {self.message}"
+
+
+def lint(profile: Profile) -> list[Problem]:
+    """Return every problem of *profile*, in its order."""
+    return [problem for metric in profile.metrics for problem in _metric(metric)]
+
+
+def _metric(metric: FleetMetric) -> Iterator[Problem]:
+    for message in _name(metric):
+        yield Problem(metric.name, "", message)
+    if metric.presence is not None:
+        for message in _expression(metric.presence):
+            yield Problem(metric.name, "", f"presence: {message}")
+    for candidate in metric.candidates:
+        if candidate.expr is not None:
+            for message in _candidate(metric, candidate, candidate.expr):
+                yield Problem(metric.name, candidate.id, message)
+
+
+def _name(metric: FleetMetric) -> Iterator[str]:
+    if _STRANGE_UNITS.search(metric.name):
+        yield "the name carries a unit that the fleet does not use"
+    pieces = f"_{metric.name.removeprefix('fleet:')}_"
+    for piece, units in _NAME_UNITS:
+        if f"_{piece}_" in pieces:
+            if metric.unit not in units:
+                yield f"the name says {piece}, the unit {metric.unit.value}"
+            return
+
+
+def _expression(expr: str) -> Iterator[str]:
+    """Report what does not parse, and selectors that forget `$sel`."""
+    for selector in ("", 'cluster="x"'):
+        try:
+            promql.parse(substitute(expr, selector))
+        except ValueError as error:
+            yield f"does not parse: {error}"
+            return
+    try:
+        marked = promql.parse(substitute(expr, f'{_MARKER}="1"'))
+    except ValueError as error:
+        yield f"does not parse with a selector: {error}"
+        return
+    for selector_node in _nodes(marked, promql.VectorSelector):
+        if not any(matcher.name == _MARKER for matcher in selector_node.matchers.matchers):
+            yield f"the selector of {selector_node.name or 'a metric'} does not end with $sel"
+
+
+def _candidate(metric: FleetMetric, candidate: Candidate, expr: str) -> Iterator[str]:
+    found = list(_expression(expr))
+    yield from found
+    if found:
+        return
+    tree = promql.parse(substitute(expr, ""))
+    yield from _labels(metric, candidate, tree)
+    yield from _quantiles(tree)
+    for selector in _nodes(tree, promql.VectorSelector):
+        for pattern, unit, factor in _SOURCE_SCALES:
+            stranger = pattern.search(selector.name or "")
+            if stranger and metric.unit is unit and candidate.scale != factor:
+                yield f"{selector.name} is in {stranger[1]}: scale must be {factor}"
+
+
+def _labels(metric: FleetMetric, candidate: Candidate, tree: promql.Expr) -> Iterator[str]:
+    """Report labels that are returned but not used, or used but not returned."""
+    returned = output_labels(tree)
+    if returned is None:
+        yield "returns any labels; aggregate by the metric's own"
+        return
+    used: set[str] = set()
+    for label in metric.labels:
+        source = candidate.map.get(label)
+        if source is not None:
+            missing = set(source.names) - returned
+            if missing:
+                yield f"{label} comes from {min(missing)}, which the expression does not return"
+            used.update(source.names)
+        elif label not in candidate.const:
+            used.add(label)
+    for extra in sorted(returned - used):
+        yield f"returns the label {extra}, which nothing uses"
+
+
+def _quantiles(tree: promql.Expr) -> Iterator[str]:
+    """Report quantiles that are averaged or added: they say nothing then."""
+    for aggregation in _nodes(tree, promql.AggregateExpr):
+        operator = _AVERAGING.match(str(aggregation.op))
+        if operator is None:
+            continue
+        calls = _nodes(aggregation.expr, promql.Call)
+        selectors = _nodes(aggregation.expr, promql.VectorSelector)
+        if any(call.func.name == "histogram_quantile" for call in calls) or any(
+            _is_quantile(selector) for selector in selectors
+        ):
+            yield f"takes {operator[1]} over quantiles"
+
+
+def _is_quantile(selector: promql.VectorSelector) -> bool:
+    labels = {matcher.name for matcher in selector.matchers.matchers}
+    return "quantile" in labels or bool(_QUANTILE_NAME.search(selector.name or ""))
+
+
+def _nodes(tree: promql.Expr, kind: type[_Node]) -> list[_Node]:
+    """Return the nodes of one kind anywhere in *tree*."""
+    found: list[_Node] = []
+
+    def visit(node: promql.Expr) -> None:
+        if isinstance(node, kind):
+            found.append(node)
+
+    promql.walk(tree, visit)
+    return found
