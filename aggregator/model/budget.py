@@ -38,6 +38,11 @@ class Budget:
         """Seconds until the deadline, not below zero."""
         return max(0.0, self._deadline - self._clock())
 
+    def lower_timeout(self, seconds: float) -> None:
+        """Let the query run for *seconds* from now at most, if that is less than it may."""
+        if seconds < self.remaining_seconds:
+            self.timeout_seconds, self._deadline = seconds, self._clock() + seconds
+
     def cancel(self, reason: str) -> None:
         """Stop the query: the next `check` raises; registered callbacks run once, now."""
         with self._lock:

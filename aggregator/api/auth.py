@@ -1,0 +1,205 @@
+"""Who is asking, and whether a browser was led here by somebody else.
+
+Tokens are compared in constant time and their files re-read when they change. Without tokens and
+without a trusted proxy everybody who can reach us may read; on loopback, also change.
+"""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from aggregator.api.exchange import Caller
+from aggregator.api.settings import ApiSettings, ApiToken, Role
+from aggregator.errors import ConfigError
+
+_LOG = structlog.get_logger(__name__)
+_LOOK_AGAIN_SECONDS = 1.0
+_MAX_TOKEN_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What a file looked like when it was read."""
+
+    modified_ns: int
+    size: int
+    inode: int
+
+
+class _TokenFile:
+    """The digest of a token that lives in a file, read again when the file changes."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self._path, self._clock = path, clock
+        self._looked = clock()
+        self._stamp: _Stamp | None = _stamp(path)
+        self._digest: bytes | None = _read_digest(path)
+
+    def digest(self) -> bytes | None:
+        """Return the digest of the token, or None while the file cannot be used."""
+        if self._clock() - self._looked >= _LOOK_AGAIN_SECONDS:
+            self._looked = self._clock()
+            try:
+                stamp = _stamp(self._path)
+                if stamp != self._stamp:
+                    self._stamp, self._digest = stamp, _read_digest(self._path)
+            except (OSError, ValueError) as error:
+                if self._stamp is not None:
+                    _LOG.error(
+                        "a token file cannot be used; its token is refused until it can",
+                        file=str(self._path),
+                        error=type(error).__name__,
+                    )
+                self._stamp = self._digest = None
+        return self._digest
+
+
+class Authenticator:
+    """Decides who a request comes from. Raises `ConfigError` for a token that cannot be read."""
+
+    def __init__(
+        self, settings: ApiSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._tokens = [
+            (Caller(token.name, token.role), _digest_source(token, f"api.tokens[{number}]", clock))
+            for number, token in enumerate(settings.tokens)
+        ]
+        external = settings.external_url
+        self._external = None if external is None else _origin(str(external))
+        self._hosts = {host.lower() for host in settings.hosts}
+        self._hosts |= {settings.host.lower(), "localhost"} - {""}
+        if external is not None and external.host:
+            self._hosts.add(external.host.lower())
+
+    def caller(self, headers: Mapping[str, str], peer: str) -> Caller | None:
+        """Return who asks, by header (names in lower case) and address; None if unknown."""
+        caller = self._by_token(_secret(headers.get("authorization", "")))
+        if caller is not None:
+            return caller
+        proxy = self._settings.trusted_proxy
+        if proxy is not None and _is_in(peer, proxy.addresses):
+            user = headers.get(proxy.header.lower(), "")
+            return Caller(user, proxy.role) if user else None
+        if self._settings.tokens or proxy is not None:
+            return None
+        role = Role.OPERATOR if self._settings.on_loopback else Role.VIEWER
+        return Caller("anonymous", role)
+
+    def knows_host(self, header: str) -> bool:
+        """Tell whether the Host header names us; a name that an attacker can point here does not.
+
+        Addresses and names without a dot cannot be rebound by a foreign DNS server.
+        """
+        host = (urlsplit(f"//{header}").hostname or "") if _is_authority(header) else ""
+        if not host:
+            return False
+        return host in self._hosts or "." not in host or _address(host) is not None
+
+    def knows_origin(self, origin: str | None, host_header: str) -> bool:
+        """Tell whether the page that sent a change is one of ours; no browser, no Origin."""
+        if origin is None:
+            return True
+        place = _origin(origin)
+        if place is None:
+            return False
+        return place == self._external or origin.lower().partition("//")[2] == host_header.lower()
+
+    def _by_token(self, secret: bytes) -> Caller | None:
+        digest = sha256(secret).digest()
+        found: Caller | None = None
+        for caller, expected in self._tokens:  # all of them, so that time tells nothing
+            if hmac.compare_digest(expected() or b"", digest):
+                found = caller
+        return found
+
+
+def _digest_source(
+    token: ApiToken, path: str, clock: Callable[[], float]
+) -> Callable[[], bytes | None]:
+    if token.token_file is None:
+        secret = b"" if token.token is None else token.token.get_secret_value().strip().encode()
+        if not secret:
+            raise ConfigError("the token is empty", path=f"{path}.token")
+        digest = sha256(secret).digest()
+        return lambda: digest
+    try:
+        return _TokenFile(token.token_file, clock).digest
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"cannot read the token from {token.token_file}: {reason}"
+        raise ConfigError(message, path=f"{path}.token_file") from error
+
+
+def _read_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        secret = file.read(_MAX_TOKEN_BYTES).strip()
+    if not secret:
+        raise ValueError("the file is empty")
+    return sha256(secret).digest()
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    return _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def _secret(header: str) -> bytes:
+    """Return the token of an Authorization header: bearer, or basic auth's password."""
+    scheme, _, value = header.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return value.strip().encode()
+        case "basic":
+            try:
+                return base64.b64decode(value, validate=True).partition(b":")[2].strip()
+            except binascii.Error:
+                return b""
+        case _:
+            return b""
+
+
+def _is_authority(header: str) -> bool:
+    """Tell whether a Host header is a host and an optional port, nothing else."""
+    if set(header) & set("/\\@?#% \t"):
+        return False
+    try:
+        return urlsplit(f"//{header}").port != 0
+    except ValueError:
+        return False
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Return scheme, host and port of a page, or None if it has none (`null`, a file)."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
+
+
+def _is_in(peer: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]) -> bool:
+    address = _address(peer)
+    if address is None:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return any((mapped or address) in network for network in networks)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
