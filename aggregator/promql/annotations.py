@@ -19,8 +19,8 @@ class Annotations:
     def at(self, line: int, column: int) -> "Annotations":
         """Return a view whose texts end with the place, as in `… (1:5)`."""
         view = Annotations()
-        view._warnings, view._infos = self._warnings, self._infos  # noqa: SLF001 - same class
-        view._place = f" ({line}:{column})"  # noqa: SLF001 - same class
+        view._warnings, view._infos = self._warnings, self._infos
+        view._place = f" ({line}:{column})"
         return view
 
     def warn(self, text: str) -> None:

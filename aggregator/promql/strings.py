@@ -1,0 +1,50 @@
+"""String literals of PromQL: Go's escapes in quotes, none in backticks."""
+
+import re
+
+_SIMPLE = {
+    "a": b"\a", "b": b"\b", "f": b"\f", "n": b"\n", "r": b"\r", "t": b"\t", "v": b"\v",
+    "\\": b"\\", "'": b"'", '"': b'"',
+}  # fmt: skip
+_ESCAPE = re.compile(
+    r"\\(?:(?P<simple>[abfnrtv\\'\"])|(?P<octal>[0-7]{3})|x(?P<hex>[0-9a-fA-F]{2})"
+    r"|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>[0-9a-fA-F]{8})|(?P<bad>.?))",
+    re.DOTALL,
+)
+
+
+def unquote(literal: str) -> str:
+    """Return the text of a string *literal*, or raise `ValueError` for a bad escape.
+
+    Hexadecimal and octal escapes are bytes; what is not UTF-8 together becomes U+FFFD, since no
+    stored label holds it.
+    """
+    body = literal[1:-1]
+    if literal[0] == "`" or "\\" not in body:
+        return body
+    parts: list[bytes] = []
+    position = 0
+    for escape in _ESCAPE.finditer(body):
+        parts.extend((body[position : escape.start()].encode(), _escaped(escape, literal[0])))
+        position = escape.end()
+    parts.append(body[position:].encode())
+    return b"".join(parts).decode(errors="replace")
+
+
+def _escaped(escape: re.Match[str], quote: str) -> bytes:
+    text = escape.group()
+    simple = escape["simple"]
+    if simple is not None and (simple not in "'\"" or simple == quote):
+        return _SIMPLE[simple]
+    number = escape["octal"] or escape["hex"]
+    if number is not None:
+        value = int(number, 8 if escape["octal"] else 16)
+        if value < 256:
+            return bytes((value,))
+    rune = escape["short"] or escape["long"]
+    if rune is not None:
+        point = int(rune, 16)
+        if point > 0x10FFFF or 0xD800 <= point < 0xE000:
+            raise ValueError("escape sequence is an invalid Unicode code point")
+        return chr(point).encode()
+    raise ValueError(f"unknown escape sequence {text}")
