@@ -120,51 +120,45 @@ def _by_rule(
 
 
 @dataclass(slots=True)
-class _Series:
-    """A recorded series while its rows are gathered."""
-
-    rule: int
-    labels: dict[str, str]
-    scale: float
-    rows: list[int]
-
-
-@dataclass(slots=True)
 class _Building:
-    """The series of an answer while its rules are gone through, in order of precedence."""
+    """The series of an answer while its rules are gone through, in order of precedence.
+
+    `slots[k]` is the number of the series that the row `rows[k]` goes into.
+    """
 
     cluster: str
     region: str
     namespaces: Namespaces
     rejected: Counter[str] = field(default_factory=Counter)
-    series: dict[tuple[str, ...], _Series] = field(default_factory=dict)
+    numbers: dict[str, dict[tuple[str, ...], int]] = field(default_factory=dict)
+    labels: list[dict[str, str]] = field(default_factory=list)
+    rules: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
 
     def add(self, position: int, item: Bound, rows: Sequence[int], sets: Sequence[Labels]) -> None:
         """Add the rows that answer one candidate."""
         names = item.metric.labels
         columns = [self._column(item, name, sets) for name in names]
-        keys = zip(*columns, strict=True) if columns else ((),) * len(rows)
-        stamped = {"__name__": item.metric.name, "cluster": self.cluster, "region": self.region}
-        long = {
-            index
-            for column in columns
-            if max(map(len, column), default=0) > MAX_VALUE_LENGTH
-            for index, value in enumerate(column)
-            if len(value) > MAX_VALUE_LENGTH
-        }
+        long = _too_long(columns)
         self.rejected["label_value_too_long"] += len(long)
+        stamped = {"__name__": item.metric.name, "cluster": self.cluster, "region": self.region}
+        numbers = self.numbers.setdefault(item.metric.name, {})
+        keys = zip(*columns, strict=True) if columns else ((),) * len(rows)
         for index, (row, values) in enumerate(zip(rows, keys, strict=True)):
             if index in long:
                 continue
-            key = (item.metric.name, *values)
-            series = self.series.get(key)
-            if series is None:
-                labels = {**stamped, **{k: v for k, v in zip(names, values, strict=True) if v}}
-                self.series[key] = _Series(position, labels, item.candidate.scale, [row])
-            elif series.rule == position:
-                series.rows.append(row)
-            else:
+            number = numbers.get(values)
+            if number is None:
+                number = numbers[values] = len(self.labels)
+                named = {k: v for k, v in zip(names, values, strict=True) if v}
+                self.labels.append(stamped | named)
+                self.rules.append(position)
+            elif self.rules[number] != position:
                 self.rejected["shadowed"] += 1
+                continue
+            self.rows.append(row)
+            self.slots.append(number)
 
     def _column(self, item: Bound, name: str, sets: Sequence[Labels]) -> list[str]:
         """Return one fleet label of each row."""
@@ -191,18 +185,31 @@ class _Building:
 
     def finish(self, bound: Sequence[Bound]) -> Normalized:
         """Return the layout of what was added."""
-        series = list(self.series.values())
-        rules = [one.rule for one in series]
-        labels = [one.labels for one in series]
-        derived = DerivePlan.build(labels, rules, bound)
-        counts = np.array([len(one.rows) for one in series], dtype=np.int64)
+        rules = np.array(self.rules, dtype=np.int64)
+        slots = np.array(self.slots, dtype=np.int64)
+        order = np.argsort(slots, kind="stable")
+        counts = np.bincount(slots, minlength=rules.size)
+        scale = np.array([item.candidate.scale for item in bound], dtype=np.float64)
+        peak = np.array([not item.metric.unit.additive for item in bound], dtype=np.bool_)
+        derived = DerivePlan.build(self.labels, self.rules, bound)
         return Normalized(
-            labels=labels + derived.labels,
-            rule=np.concatenate([np.array(rules, dtype=np.int64), derived.rule]),
-            rows=np.array([row for one in series for row in one.rows], dtype=np.int64),
-            scale=np.repeat(np.array([one.scale for one in series], dtype=np.float64), counts),
+            labels=self.labels + derived.labels,
+            rule=np.concatenate([rules, derived.rule]),
+            rows=np.array(self.rows, dtype=np.int64)[order],
+            scale=np.repeat(scale[rules], counts),
             starts=np.cumsum(counts) - counts,
-            peak=np.array([not bound[one.rule].metric.unit.additive for one in series], np.bool_),
+            peak=peak[rules],
             derived=derived,
             rejected={reason: count for reason, count in self.rejected.items() if count},
         )
+
+
+def _too_long(columns: Sequence[Sequence[str]]) -> set[int]:
+    """Return which rows have a label value that is refused for its length."""
+    return {
+        index
+        for column in columns
+        if max(map(len, column), default=0) > MAX_VALUE_LENGTH
+        for index, value in enumerate(column)
+        if len(value) > MAX_VALUE_LENGTH
+    }

@@ -51,11 +51,17 @@ class _Name:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What is done to every label set with the same label names, in the same order."""
+    """What is done to every label set with the same label names, in the same order.
+
+    The values of `sources` are stored as `targets`, which are sorted. `replicas` are dropped and
+    `moved` make way for ours.
+    """
 
     refused: str | None
-    replicas: tuple[str, ...]
-    moved: tuple[tuple[str, str], ...]
+    sources: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    replicas: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
 
 
 def raw_labels(metrics: Sequence[bytes], cluster: str, region: str) -> RawLabels:
@@ -80,7 +86,9 @@ class _Copying:
     region: str
     shapes: dict[tuple[str, ...], _Shape] = field(default_factory=dict)
     names: dict[str, _Name] = field(default_factory=dict)
-    kept: dict[frozenset[tuple[str, str]], tuple[_Replica, int]] = field(default_factory=dict)
+    kept: dict[tuple[str, ...], dict[tuple[str, ...], tuple[_Replica, int]]] = field(
+        default_factory=dict
+    )
     stored: dict[int, Labels] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     renamed: Counter[str] = field(default_factory=Counter)
@@ -101,27 +109,31 @@ class _Copying:
         if reason is not None:
             self.rejected[reason] += 1
             return
-        replica = tuple(labels.pop(label) for label in shape.replicas)
-        for label, free in shape.moved:
-            labels[free] = labels.pop(label)
-            self.renamed[label] += 1
+        targets, values = shape.targets, [labels[source] for source in shape.sources]
         if name.stored != spelling:
-            labels["__name__"] = name.stored
+            values[targets.index("__name__")] = name.stored
             self.renamed["__name__"] += 1
-        if "" in labels.values():
-            labels = {label: value for label, value in labels.items() if value}
-        labels["cluster"], labels["region"] = self.cluster, self.region
-        self._keep((replica, row), labels)
+        for label in shape.moved:
+            self.renamed[label] += 1
+        if "" in values:
+            named = [pair for pair in zip(targets, values, strict=True) if pair[1]]
+            targets, values = tuple(pair[0] for pair in named), [pair[1] for pair in named]
+        replica = tuple(labels[label] for label in shape.replicas)
+        self._keep((replica, row), targets, tuple(values))
 
-    def _keep(self, origin: tuple[_Replica, int], labels: Labels) -> None:
-        key = frozenset(labels.items())
-        earlier = self.kept.get(key)
+    def _keep(
+        self, origin: tuple[_Replica, int], targets: tuple[str, ...], values: tuple[str, ...]
+    ) -> None:
+        same_names = self.kept.setdefault(targets, {})
+        earlier = same_names.get(values)
         if earlier is not None:
             self.rejected["shadowed"] += 1
             if earlier < origin:
                 return
             del self.stored[earlier[1]]
-        self.kept[key] = origin
+        same_names[values] = origin
+        labels = dict(zip(targets, values, strict=True))
+        labels["cluster"], labels["region"] = self.cluster, self.region
         self.stored[origin[1]] = labels
 
     def finish(self) -> RawLabels:
@@ -135,24 +147,32 @@ class _Copying:
 
 def _shape(signature: tuple[str, ...]) -> _Shape:
     if len(signature) > MAX_LABELS:
-        return _Shape("too_many_labels", (), ())
+        return _Shape("too_many_labels")
     for label in signature:
         if len(label) > _MAX_NAME_LENGTH or not _LABEL_NAME.fullmatch(label):
-            return _Shape("invalid_label_name", (), ())
-    replicas = [
+            return _Shape("invalid_label_name")
+    taken = set(signature)
+    moved = {label: _free(f"exported_{label}", taken) for label in _OURS if label in taken}
+    dropped = {
         label
         for label in signature
         if label in REPLICA_LABELS or (label.startswith("__") and label != "__name__")
-    ]
-    taken = set(signature)
-    moved = []
-    for label in _OURS:
-        if label in taken:
-            free = f"exported_{label}"
-            while free in taken:  # as Prometheus does: exported_exported_cluster
-                free = f"exported_{free}"
-            moved.append((label, free))
-    return _Shape(None, tuple(sorted(replicas)), tuple(moved))
+    }
+    pairs = sorted((moved.get(label, label), label) for label in signature if label not in dropped)
+    return _Shape(
+        None,
+        sources=tuple(source for _, source in pairs),
+        targets=tuple(target for target, _ in pairs),
+        replicas=tuple(sorted(dropped)),
+        moved=tuple(moved),
+    )
+
+
+def _free(label: str, taken: set[str]) -> str:
+    """Return a name that the series does not have, as Prometheus finds one."""
+    while label in taken:
+        label = f"exported_{label}"
+    return label
 
 
 def _name(spelling: str) -> _Name:
