@@ -96,21 +96,32 @@ class Strings:
 
     def intern_all(self, texts: Iterable[str]) -> Codes:
         """Return the code of each string, adding the new ones."""
-        return np.fromiter((self.intern(text) for text in texts), dtype=np.int32)
+        if self._parent is not None:
+            return np.fromiter((self.intern(text) for text in texts), dtype=np.int32)
+        known, wanted = self._codes.get, list(texts)
+        codes = [known(text) for text in wanted]
+        found = [
+            self.intern(text) if code is None else code
+            for code, text in zip(codes, wanted, strict=True)
+        ]
+        return np.array(found, dtype=np.int32)
 
-    def adopt(self, codes: Codes) -> Codes:
-        """Return *codes* of the parent as codes of this overlay.
+    def adopt(self, codes: Codes, origin: "Strings | None" = None) -> Codes:
+        """Return *codes* of the dictionary *origin* (the parent, if None) as codes of this overlay.
 
-        The parent may have grown since the overlay was made; its newer codes are interned here, so
-        that one string never has two codes within a query.
+        The parent may have grown since the overlay was made, or its owner may have begun a new
+        dictionary; such codes are interned here, so that one string never has two codes within a
+        query.
         """
-        if self._parent is None or codes.size == 0 or int(codes.max()) < self._parent_size:
+        source = self._parent if origin is None else origin
+        if source is None or codes.size == 0:
+            return codes
+        shared = self._parent_size if source is self._parent else 0
+        if int(codes.max()) < shared:
             return codes
         distinct, inverse = np.unique(codes, return_inverse=True)
-        parent = self._parent
         mapped = [
-            code if code < self._parent_size else self.intern(parent.text(code))
-            for code in distinct.tolist()
+            code if code < shared else self.intern(source.text(code)) for code in distinct.tolist()
         ]
         return np.array(mapped, dtype=np.int32)[inverse].reshape(codes.shape)
 

@@ -27,12 +27,14 @@ class WriteReport:
     """What became of a block's samples.
 
     `duplicates` were stored already with the same value, `conflicts` with another one (the first
-    stays, but a real value replaces a stale marker and is then counted as inserted).
+    stays, but a real value replaces a stale marker and is then counted as inserted). `refused`
+    have an id that was forgotten or never given, or a time that cannot be kept.
     """
 
     inserted: int
     duplicates: int
     conflicts: int
+    refused: int = 0
 
 
 class SeriesReader(Protocol):
@@ -75,6 +77,11 @@ class LabelReader(Protocol):
 
 class SampleWriter(Protocol):
     """Takes samples; called by one writer thread, `series_ids` by any thread."""
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever ids were forgotten: whoever caches ids asks `series_ids` again."""
+        ...
 
     def series_ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
         """Return the id of each label set (`__name__` included), giving new ones an id.
