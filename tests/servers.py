@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -22,6 +23,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 READY_SECONDS = 60.0
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def free_port() -> int:
@@ -87,7 +89,7 @@ def running(
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / f"{Path(command[0]).name}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=directory)
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
     server = RealServer(url, process, log)
     try:
         deadline = time.monotonic() + READY_SECONDS
@@ -148,6 +150,19 @@ def victoria_metrics(directory: Path, flags: Sequence[str] = ()) -> Iterator[Rea
         *flags,
     ]
     with running(command, f"http://127.0.0.1:{port}", "/health", directory) as server:
+        yield server
+
+
+@contextmanager
+def aggregator(directory: Path, config: str, ready_path: str = "/readyz") -> Iterator[RealServer]:
+    """Run `aggregator serve` on *config*, which must not say where it listens or stores."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    file = directory / "fleet.yaml"
+    head = f"api: {{listen: '127.0.0.1:{port}'}}\nstore: {{path: {directory / 'data'}}}\n"
+    file.write_text(head + config)
+    command = [sys.executable, "-m", "aggregator", "serve", "-c", str(file)]
+    with running(command, f"http://127.0.0.1:{port}", ready_path, directory) as server:
         yield server
 
 

@@ -10,9 +10,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks.processes import Measured, aggregator, helper, samples_per_cpu
+from tests.benchmarks.processes import Measured, helper, samples_per_cpu
 from tests.benchmarks.report import Row, publish
-from tests.servers import free_port, prometheus, wait_until
+from tests.servers import aggregator, free_port, prometheus, wait_until
 
 SOURCES, SERIES, SECONDS, WARM_UP = 5, 20_000, 150, 60
 INTERVAL = "15s"
@@ -95,8 +95,8 @@ def main() -> int:
         ]
         urls = [source.url for source in sources]
         central = stack.enter_context(prometheus(base / "central", federation_config(urls)))
-        peer = Measured(central.url, central.process.pid)
-        ours = stack.enter_context(aggregator(fleet_config(urls), base / "ours"))
+        peer = Measured.of(central)
+        ours = Measured.of(stack.enter_context(aggregator(base / "ours", fleet_config(urls))))
         expected = SOURCES * series
         wait_until(
             lambda: ours.metric("aggregator_cluster_series") >= expected, 120, "all series arrived"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import requests
 
-from tests.benchmarks.processes import Measured, aggregator, helper
+from tests.benchmarks.processes import Measured, helper
 from tests.benchmarks.report import Row, publish
-from tests.servers import free_port, wait_until
+from tests.servers import aggregator, free_port, wait_until
 
 CLUSTERS, SERIES, HANGING, SECONDS, WARM_UP = 500, 2_000, 100, 120, 45
 INTERVAL_SECONDS = 15
@@ -63,7 +63,7 @@ def main() -> int:
         arguments = [str(port), str(SERIES), str(hanging)]
         stack.enter_context(helper("tests.benchmarks.fake_fleet", arguments))
         config = fleet_config(port, clusters, profile)
-        ours = stack.enter_context(aggregator(config, base / "ours"))
+        ours = Measured.of(stack.enter_context(aggregator(base / "ours", config)))
         expected = (clusters - hanging) * SERIES
         wait_until(
             lambda: ours.metric("aggregator_cluster_series") >= expected, 180, "all series arrived"

@@ -6,14 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import requests
 
-from tests.servers import free_port, running
-
-READY_SECONDS = 120.0
+from tests.servers import RealServer
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,11 @@ class Measured:
     url: str
     pid: int
 
+    @staticmethod
+    def of(server: RealServer) -> "Measured":
+        """Measure a server that the tests started."""
+        return Measured(server.url, server.process.pid)
+
     def usage(self) -> Usage:
         """Return what it has used until now."""
         process = psutil.Process(self.pid)
@@ -47,20 +49,6 @@ class Measured:
             if line.startswith((name + " ", name + "{"))
         ]
         return sum(values)
-
-
-@contextmanager
-def aggregator(config: str, directory: Path, ready_path: str = "/readyz") -> Iterator[Measured]:
-    """Run `aggregator serve` on *config*, which must not say where it listens or stores."""
-    directory.mkdir(parents=True, exist_ok=True)
-    port = free_port()
-    file = directory / "fleet.yaml"
-    file.write_text(
-        f"api: {{listen: '127.0.0.1:{port}'}}\nstore: {{path: {directory / 'data'}}}\n{config}"
-    )
-    command = [sys.executable, "-m", "aggregator", "serve", "-c", str(file)]
-    with running(command, f"http://127.0.0.1:{port}", ready_path, directory) as server:
-        yield Measured(server.url, server.process.pid)
 
 
 @contextmanager

@@ -23,10 +23,10 @@ from aggregator.model.arrays import Floats, Ints
 from aggregator.model.samples import SampleBlock
 from aggregator.store.open import open_store
 from aggregator.store.settings import StoreSettings
-from tests.benchmarks.processes import Measured, aggregator
+from tests.benchmarks.processes import Measured
 from tests.benchmarks.remote_write import series_bytes, write_request
 from tests.benchmarks.report import Row, publish
-from tests.servers import prometheus
+from tests.servers import aggregator, prometheus
 
 METRICS, STEP_MS, HOURS, ROUNDS = 20, 30_000, 24, 7
 SLICE = 60  # steps written at once
@@ -212,8 +212,8 @@ def main() -> int:
         flags = ["--web.enable-remote-write-receiver"]
         server = stack.enter_context(prometheus(base / "peer", "", flags))
         fill_peer(data, server.url)
-        ours = stack.enter_context(aggregator("clusters: []\n", base / "ours"))
-        rows = compare(ours, Measured(server.url, server.process.pid), data, rounds)
+        ours = stack.enter_context(aggregator(base / "ours", "clusters: []\n"))
+        rows = compare(Measured.of(ours), Measured.of(server), data, rounds)
     return publish(rows, quick=options.quick)
 
 
