@@ -109,7 +109,7 @@ class Edge:
         methods: dict[str, set[str]] = {}
         for route in app.routes:
             if isinstance(route, APIRoute):
-                methods.setdefault(route.path, set()).update(route.methods)
+                methods.setdefault(route.path, set()).update(route.methods or ())
 
         async def not_routed(request: fastapi.Request, error: Exception) -> Response:
             status = error.status_code if isinstance(error, HTTPException) else 500

@@ -69,11 +69,11 @@ def ranges(labels: LabelTable, samples: SeriesSamples, budget: Budget) -> bytes:
     return _series(labels.take(rows), points, '"values":[', "]]}", budget)
 
 
-def label_sets(table: LabelTable) -> bytes:
-    """Return the label sets as an array of JSON objects, sorted by their text."""
+def label_sets(table: LabelTable, limit: int) -> bytes:
+    """Return the first *limit* label sets as an array of JSON objects, sorted by their text."""
     texts = label_objects(table)
-    ordered = texts.take(pc.sort_indices(texts))
-    return b"".join((b"[", _data(_join(ordered, ","))[:-1], b"]"))
+    first = _take(texts, np.asarray(pc.sort_indices(texts))[:limit].astype(np.int64))
+    return b"".join((b"[", _data(_join(first, ","))[:-1], b"]"))
 
 
 def label_objects(table: LabelTable) -> Texts:

@@ -1,0 +1,98 @@
+"""Puts the HTTP interface together from what it is given."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import fastapi
+from fastapi.responses import Response
+
+from aggregator import __version__
+from aggregator.api import docs, health
+from aggregator.api.auth import Authenticator
+from aggregator.api.edge import Edge, Gate
+from aggregator.api.fleet import FleetApi
+from aggregator.api.prometheus import Catalog, PrometheusApi
+from aggregator.api.settings import ApiSettings
+from aggregator.fleet.view import ClusterView
+from aggregator.promql.engine import Engine
+from aggregator.promql.result import Read
+
+_TAGS = {
+    "prometheus": "Prometheus's HTTP API over the central store.",
+    "fleet": "What the fleet is and how fresh its data is. Every answer names its `sources`.",
+    "health": "Whether this process is well.",
+    "documentation": "This documentation.",
+}
+_DESCRIPTION = (
+    "Metrics of every cluster of the fleet in one place. Requests carry `Authorization: Bearer "
+    "<token>` where tokens are configured. Errors are JSON: `status`, `errorType` and `error`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What the interface answers from.
+
+    *freshness* words what the data read by a query lacks at a time in ms; *clusters* returns the
+    state of every registered cluster; *waiting* says, from memory, what readiness waits for;
+    *routers* are further pages, which get the same access checks.
+    """
+
+    settings: ApiSettings
+    engine: Engine
+    store: Catalog
+    freshness: Callable[[Sequence[Read], int], Sequence[str]]
+    clusters: Callable[[], Sequence[ClusterView]]
+    waiting: Callable[[], Sequence[str]]
+    now_ms: Callable[[], int]
+    routers: Sequence[fastapi.APIRouter] = ()
+
+
+def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
+    """Return the application. Raises `ConfigError` for a token that cannot be read."""
+    settings = dependencies.settings
+    authenticator = Authenticator(settings)
+    edge = Edge(settings, authenticator)
+    app = fastapi.FastAPI(
+        title="fleet aggregator",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+        lifespan=edge.lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+
+    @cache
+    def openapi() -> Mapping[str, Any]:
+        return app.openapi()
+
+    prometheus = PrometheusApi(
+        dependencies.engine, dependencies.store, dependencies.freshness, dependencies.now_ms
+    )
+    for route in (
+        *prometheus.routes(),
+        *FleetApi(dependencies.clusters).routes(),
+        *health.routes(dependencies.waiting),
+        *docs.routes(openapi),
+    ):
+        endpoint = edge.endpoint(route)
+        for method in route.methods:
+            app.add_api_route(
+                route.path,
+                endpoint,
+                methods=[method],
+                response_class=Response,
+                response_model=None,
+                include_in_schema=method != "HEAD",
+                **docs.operation(route, method),
+            )
+    for router in dependencies.routers:
+        app.include_router(router, dependencies=[fastapi.Depends(edge.guard)])
+    edge.install(app)
+    app.add_middleware(Gate, authenticator=authenticator, https=settings.tls is not None)
+    return app

@@ -1,0 +1,69 @@
+"""Liveness, readiness and our own metrics; none of them waits for a query."""
+
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from aggregator import telemetry
+from aggregator.api.exchange import (
+    TEXT,
+    Access,
+    Lane,
+    Reply,
+    Request,
+    Route,
+)
+
+_SHOWN = 10
+
+
+def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
+    """Return the paths; *waiting* says, from memory, what readiness still waits for."""
+
+    def live(_request: Request) -> Reply:
+        return Reply(b"ok\n", content_type=TEXT)
+
+    def ready(_request: Request) -> Reply:
+        things = waiting()
+        if not things:
+            return Reply(b"ready\n", content_type=TEXT)
+        more = f"\nand {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
+        text = "waiting for:\n" + "\n".join(things[:_SHOWN]) + more + "\n"
+        return Reply(text.encode(), 503, TEXT)
+
+    def metrics(_request: Request) -> Reply:
+        return Reply(telemetry.render(), content_type=CONTENT_TYPE_LATEST)
+
+    return (
+        Route(
+            "/healthz",
+            live,
+            "Whether the process answers",
+            tag="health",
+            methods=("GET", "HEAD"),
+            access=Access.PUBLIC,
+            lane=Lane.EVENT_LOOP,
+            content_type=TEXT,
+            errors=(),
+        ),
+        Route(
+            "/readyz",
+            ready,
+            "Whether the store is open and every cluster was tried",
+            tag="health",
+            methods=("GET", "HEAD"),
+            access=Access.PUBLIC,
+            lane=Lane.EVENT_LOOP,
+            content_type=TEXT,
+            errors=(503,),
+        ),
+        Route(
+            "/metrics",
+            metrics,
+            "Our own metrics in Prometheus's text format",
+            tag="health",
+            lane=Lane.ASIDE,
+            content_type=CONTENT_TYPE_LATEST,
+            errors=(401, 403),
+        ),
+    )

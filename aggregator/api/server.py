@@ -1,0 +1,96 @@
+"""The listening socket and the server's thread."""
+
+import errno
+import logging
+import socket
+import ssl
+import threading
+import time
+from typing import Final
+
+import fastapi
+import uvicorn
+
+from aggregator import supervise
+from aggregator.api.settings import ApiSettings
+from aggregator.errors import ConfigError
+
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 10
+_BACKLOG: Final = 1024
+# A query string can carry a query; uvicorn's own limit is 64 KiB for all headers together.
+_MAX_HEADER_BYTES: Final = 128 * 1024
+
+
+class Server:
+    """Serves one application until it is stopped.
+
+    The socket is bound when the server is made, so that a taken port is known before anything
+    else is started.
+    """
+
+    def __init__(self, app: fastapi.FastAPI, settings: ApiSettings) -> None:
+        self._socket = _listen(settings)
+        self.port: int = self._socket.getsockname()[1]
+        tls = settings.tls
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            limit_concurrency=_BACKLOG,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            ws="none",
+            ssl_certfile=None if tls is None else str(tls.cert_file),
+            ssl_keyfile=None if tls is None else str(tls.key_file),
+        )
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            self._socket.close()
+            raise ConfigError(f"cannot use the certificate: {error}", path="api.tls") from error
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="api", daemon=True)
+
+    def start(self) -> None:
+        """Start serving; return when requests are answered. Raises `ConfigError` if it fails."""
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started:
+            self._thread.join(0.01)
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                raise ConfigError("the HTTP server did not start; see the log", path="api")
+
+    def stop(self) -> None:
+        """Let running requests end, for some seconds, and stop serving."""
+        self._server.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS + 5)
+        self._socket.close()
+
+    def _run(self) -> None:
+        supervise.run("api", lambda: self._server.run(sockets=[self._socket]))
+
+
+def _listen(settings: ApiSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            reason = "another process listens there; stop it or choose another port"
+        else:
+            reason = error.strerror or type(error).__name__
+        raise ConfigError(
+            f"cannot listen on {settings.listen}: {reason}", path="api.listen"
+        ) from error
+    return listening
