@@ -89,7 +89,7 @@ def normalize(
     """
     parsed = parsed_labels(metrics)
     building = _Building(cluster, region, _namespaces(parsed))
-    for position, (rows, sets) in enumerate(_by_rule(parsed, len(bound), building.rejected)):
+    for position, (rows, sets) in enumerate(_by_rule(parsed, bound, building.rejected)):
         building.add(position, bound[position], rows, sets)
     return building.finish(bound)
 
@@ -100,11 +100,18 @@ def _namespaces(parsed: Sequence[Labels | None]) -> Namespaces:
 
 
 def _by_rule(
-    parsed: Sequence[Labels | None], count: int, rejected: Counter[str]
+    parsed: Sequence[Labels | None], bound: Sequence[Bound], rejected: Counter[str]
 ) -> list[tuple[list[int], list[Labels]]]:
-    """Sort row numbers and label sets by the rule that they answer."""
-    sorted_rows: list[tuple[list[int], list[Labels]]] = [([], []) for _ in range(count)]
-    by_tag = {str(position): rows for position, rows in enumerate(sorted_rows)}
+    """Sort row numbers and label sets by the rule that they answer.
+
+    What was not asked for is refused, also a row that claims to be a derived metric.
+    """
+    sorted_rows: list[tuple[list[int], list[Labels]]] = [([], []) for _ in bound]
+    by_tag = {
+        str(position): sorted_rows[position]
+        for position, item in enumerate(bound)
+        if item.candidate.expr is not None
+    }
     for number, row in enumerate(parsed):
         if row is None:
             rejected["malformed"] += 1
