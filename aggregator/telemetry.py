@@ -46,6 +46,18 @@ REJECTED = Counter(
     ["cluster", "reason"],
     registry=REGISTRY,
 )
+RENAMED = Counter(
+    "aggregator_labels_renamed_total",
+    "Labels and names of a cluster's series that were renamed because they are ours.",
+    ["cluster", "label"],
+    registry=REGISTRY,
+)
+CYCLES_SKIPPED = Counter(
+    "aggregator_collections_skipped_total",
+    "Ticks of a cluster that started no cycle, by reason.",
+    ["cluster", "reason"],
+    registry=REGISTRY,
+)
 
 # writer and pools
 QUEUE_SAMPLES = Gauge(
@@ -60,6 +72,19 @@ WRITE_SECONDS = Histogram(
 )
 POOL_BUSY = Gauge("aggregator_pool_busy_threads", "Threads at work.", ["pool"], registry=REGISTRY)
 POOL_SIZE = Gauge("aggregator_pool_threads", "Threads a pool may use.", ["pool"], registry=REGISTRY)
+POOL_WAITING = Gauge(
+    "aggregator_pool_waiting_jobs",
+    "Jobs submitted and not yet running.",
+    ["pool"],
+    registry=REGISTRY,
+)
+POOL_WAIT_SECONDS = Histogram(
+    "aggregator_pool_wait_seconds",
+    "Time between the submission of a job and its start.",
+    ["pool"],
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
 STORE_SERIES = Gauge("aggregator_store_series", "Series the store knows.", registry=REGISTRY)
 RUNNER_FAILURES = Counter(
     "aggregator_runner_failures_total",
@@ -102,6 +127,24 @@ NOTIFICATIONS = Counter(
     ["receiver", "result"],
     registry=REGISTRY,
 )
+
+
+_PER_CLUSTER = (
+    COLLECTIONS,
+    COLLECTION_SECONDS,
+    DATA_AGE_SECONDS,
+    RESPONSE_BYTES,
+    CLUSTER_SERIES,
+    REJECTED,
+    RENAMED,
+    CYCLES_SKIPPED,
+)
+
+
+def forget_cluster(cluster: str) -> None:
+    """Drop what is exposed about a cluster that left the registry."""
+    for metric in _PER_CLUSTER:
+        metric.remove_by_labels({"cluster": cluster})
 
 
 def render() -> bytes:

@@ -4,7 +4,6 @@ A subject is a group of fleet metrics (`fleet:nodes`) or a raw selector (`raw:up
 a query reads follows from its matchers.
 """
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,9 +12,9 @@ import re2
 
 from aggregator.fleet.registry import Cluster
 from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
+from aggregator.promql.parse import parse_selector
 
 RESERVED_PREFIX = "fleet:"
-_NAME_FIRST = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,14 @@ def subjects(cluster: Cluster, groups: Collection[str]) -> list[Subject]:
     ]
 
 
+@lru_cache(maxsize=10_000)
 def selector_name(selector: str) -> str | None:
-    """Return the metric name that a raw selector begins with, or None if it begins with `{`."""
-    match = _NAME_FIRST.fullmatch(selector)
-    return None if match is None else match[1]
+    """Return the one metric name that a raw selector copies, or None if there may be others.
+
+    Raises `QuerySyntaxError` if *selector* is none.
+    """
+    named = (m for m in parse_selector(selector) if m.name == METRIC_NAME)
+    return next((m.value for m in named if m.op is MatchOp.EQUAL), None)
 
 
 def matches(matcher: Matcher, value: str) -> bool:

@@ -50,6 +50,11 @@ class Watermarks:
                 mark = Watermark(row.answered_ms, row.data_until_ms, row.first_data_ms)
                 self._marks.setdefault(row.cluster, {})[row.subject] = mark
 
+    def clusters(self) -> list[str]:
+        """Return the clusters that have a watermark."""
+        with self._lock:
+            return list(self._marks)
+
     def get(self, cluster: str, subject: str) -> Watermark | None:
         """Return one watermark, or None if the source never answered for the subject."""
         with self._lock:

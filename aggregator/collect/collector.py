@@ -1,0 +1,182 @@
+"""Runs the collection of the whole fleet: schedule, pools, breakers, and reconfiguration."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aggregator import telemetry
+from aggregator.collect.breaker import Breaker
+from aggregator.collect.context import Context
+from aggregator.collect.cycle import ClusterCollector
+from aggregator.collect.pools import Pools
+from aggregator.collect.schedule import Schedule
+from aggregator.errors import SourceError
+from aggregator.fleet.health import Outcome
+from aggregator.fleet.registry import Cluster, Registry
+from aggregator.profile.format import Profile
+from aggregator.supervise import Loop
+
+_COMMIT_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One cluster on the schedule. `busy` is taken while a cycle waits or runs."""
+
+    collector: ClusterCollector
+    breaker: Breaker = field(default_factory=Breaker)
+    busy: threading.Lock = field(default_factory=threading.Lock)
+    reading: threading.Lock = field(default_factory=threading.Lock)
+    removed: bool = False
+
+
+class Collector:
+    """Collects every cluster of the registry; none can delay another."""
+
+    def __init__(self, registry: Registry, profile: Profile, context: Context) -> None:
+        self._profile, self._context = profile, context
+        self._pools = Pools.make()
+        self._schedule = Schedule(self.tick)
+        self._committer = Loop("watermarks", self._commit)
+        self._slots: dict[str, _Slot] = {}
+        self._registry = registry
+
+    def start(self) -> None:
+        """Begin: every cluster's first cycle is submitted at once."""
+        for name in self._context.watermarks.clusters():
+            if self._registry.get(name) is None:  # it left while we were not running
+                self._forget(name)
+        self._schedule.start()
+        self._committer.start()
+        self.apply(self._registry)
+
+    def stop(self) -> None:
+        """End every cycle. Stop the writer after it, then flush the watermarks a last time."""
+        self._schedule.stop()
+        for slot in self._slots.values():
+            slot.removed = True
+        self._pools.stop()
+        for slot in self._slots.values():
+            slot.collector.close()
+        self._committer.stop()
+
+    def apply(self, registry: Registry) -> None:
+        """Collect the clusters of *registry* from now on; what is the same goes on undisturbed."""
+        for name in [name for name in self._slots if registry.get(name) is None]:
+            self._remove(name)
+            self._forget(name)
+        for cluster in registry:
+            slot = self._slots.get(cluster.name)
+            if slot is not None and slot.collector.cluster == cluster:
+                continue
+            if slot is not None:
+                self._remove(cluster.name)
+            self._add(cluster)
+        self._registry = registry
+
+    def tick(self, name: str) -> None:
+        """Submit a cycle of one cluster, unless one is under way or the breaker is open."""
+        slot = self._slots.get(name)
+        if slot is None:
+            return
+        if slot.breaker.is_open(self._context.now()):
+            telemetry.CYCLES_SKIPPED.labels(name, "breaker_open").inc()
+        elif not slot.busy.acquire(blocking=False):
+            telemetry.CYCLES_SKIPPED.labels(name, "busy").inc()
+        elif slot.breaker.probing:
+            self._submit(slot, self._pools.probing.submit, self._probe)
+        else:
+            self._submit(slot, self._pools.healthy.submit, self._cycle)
+
+    def _submit(
+        self,
+        slot: _Slot,
+        submit: Callable[[Callable[[], None]], bool],
+        job: Callable[[_Slot], bool],
+    ) -> None:
+        """Run *job* in a pool; the slot is free again once *job* says that it is done."""
+
+        def work() -> None:
+            done = True
+            try:
+                done = slot.removed or job(slot)
+            finally:
+                if done:
+                    slot.busy.release()
+
+        if not submit(work):
+            slot.busy.release()
+
+    def _probe(self, slot: _Slot) -> bool:
+        """See whether a cluster that failed answers again; if so, run its cycle as usual."""
+        try:
+            slot.collector.ping()
+        except SourceError as error:
+            kind = str(error.kind)
+            telemetry.COLLECTIONS.labels(slot.collector.cluster.name, kind).inc()
+            self._ended(slot, Outcome(self._context.now(), False, error.detail, kind))
+            return True
+        self._submit(slot, self._pools.healthy.submit, self._cycle)
+        return False
+
+    def _cycle(self, slot: _Slot) -> bool:
+        outcome = slot.collector.cycle()
+        if outcome is not None:
+            self._ended(slot, outcome)
+        if slot.collector.history_pending and not slot.breaker.probing:
+            self._read_history(slot)
+        return True
+
+    def _ended(self, slot: _Slot, outcome: Outcome) -> None:
+        slot.breaker = Breaker() if outcome.answered else slot.breaker.failed(outcome.time_ms)
+        if not slot.removed:
+            name = slot.collector.cluster.name
+            self._context.health.ended(name, outcome, slot.breaker.open_until_ms)
+
+    def _read_history(self, slot: _Slot) -> None:
+        """Submit one piece of a cluster's history; the next piece queues up behind the others'."""
+        if not slot.reading.acquire(blocking=False):
+            return
+
+        def read() -> None:
+            more = False
+            try:
+                more = not slot.removed and slot.collector.read_history()
+            finally:
+                slot.reading.release()
+            if more:
+                self._read_history(slot)
+
+        if not self._pools.backfill.submit(read):
+            slot.reading.release()
+
+    def _add(self, cluster: Cluster) -> None:
+        self._slots[cluster.name] = _Slot(ClusterCollector(cluster, self._profile, self._context))
+        self._schedule.put(cluster)
+        self.tick(cluster.name)
+
+    def _remove(self, name: str) -> None:
+        slot = self._slots.pop(name)
+        slot.removed = True
+        self._schedule.remove(name)
+        slot.collector.close()
+
+    def _forget(self, name: str) -> None:
+        """Drop what is known of a cluster that left the registry."""
+        context = self._context
+        context.watermarks.forget(name)
+        context.gaps.forget(cluster=name)
+        context.bindings.forget(name)
+        context.health.forget(name)
+        telemetry.forget_cluster(name)
+
+    def _commit(self, stopping: threading.Event) -> None:
+        """Make watermarks durable, and expose how old the newest data is."""
+        stopping.wait(_COMMIT_SECONDS)
+        now_ms = self._context.now()
+        for name in list(self._slots):
+            marks = self._context.watermarks.of(name).values()
+            ends = [mark.data_until_ms for mark in marks if mark.data_until_ms is not None]
+            if ends:
+                telemetry.DATA_AGE_SECONDS.labels(name).set((now_ms - max(ends)) / 1000)
+        self._context.watermarks.flush()

@@ -1,0 +1,195 @@
+"""Collects fleet metrics: one request a batch, every value stored at the instant asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aggregator.collect.context import Context, gap_reason, partial_reason
+from aggregator.collect.staleness import vanished
+from aggregator.errors import SourceMalformedError
+from aggregator.fleet.registry import Cluster
+from aggregator.fleet.subjects import group_subject
+from aggregator.model.arrays import Bools, Ids, Ints
+from aggregator.model.samples import STALE, SampleBlock
+from aggregator.profile.batch import batch_expression
+from aggregator.profile.format import Bound
+from aggregator.profile.normalize import Normalized, normalize
+from aggregator.sources.prometheus import Answer, PrometheusSource
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an answer's rows become stored series, valid while the answer's digest stays the same.
+
+    `ids` has one entry for each of `normalized.labels`, 0 where `kept` is False; `metric` is the
+    position of each series' metric in `metrics`.
+    """
+
+    digest: bytes
+    normalized: Normalized
+    ids: Ids
+    kept: Bools
+    metric: Ints
+    metrics: tuple[str, ...]
+
+    def present(self, there: Bools) -> Bools:
+        """Return which series exist at any step, given `[series, steps]`."""
+        found: Bools = there.any(axis=1) & self.kept
+        return found
+
+
+@dataclass(slots=True)
+class Batch:
+    """Metrics that are asked for in one request, and what is remembered between requests."""
+
+    bound: tuple[Bound, ...]
+    expr: str
+    layout: Layout | None = None
+    settled: tuple[Layout, Bools] | None = None
+    count: int = 0
+
+    @staticmethod
+    def of(bound: Sequence[Bound], selector: str) -> "Batch":
+        """Return the batch that asks for *bound*."""
+        return Batch(tuple(bound), batch_expression(bound, selector))
+
+    @property
+    def digest(self) -> bytes | None:
+        """Digest of the label sets that are known."""
+        return None if self.layout is None else self.layout.digest
+
+
+@dataclass(slots=True)
+class RecordedMetrics:
+    """The fleet metrics of one cluster.
+
+    `_live` holds the ids of each metric's last complete answer, which tells what has vanished, and
+    `_handed_ms` the newest instant of each subject that was handed to the writer.
+    """
+
+    cluster: Cluster
+    context: Context
+    _live: dict[str, Ids] = field(default_factory=dict)
+    _handed_ms: dict[str, int] = field(default_factory=dict)
+
+    def collect(self, source: PrometheusSource, batch: Batch, time_ms: int) -> str:
+        """Ask for *batch* at *time_ms* and store the answer; return why it is partial, if it is.
+
+        Raises `SourceError`, and `StoreError` or `QueueFullError` with nothing stored.
+        """
+        answer = source.instant(batch.expr, time_ms, known=batch.digest)
+        if answer.times.size != answer.offsets.size - 1:
+            raise SourceMalformedError(
+                self.cluster.name, "an instant query was answered by a range", kind="wrong_json"
+            )
+        layout = self.layout(batch, answer)
+        values, there = layout.normalized.apply(answer.values)
+        present = layout.present(there)
+        partial = partial_reason(answer)
+        live = {} if partial else self._changes(batch, layout, present)
+        gone = vanished(
+            np.concatenate([self._live.get(name, _NONE) for name in live] or [_NONE]),
+            np.concatenate([*live.values(), _NONE]),
+        )
+        block = SampleBlock(
+            np.concatenate([layout.ids[present], gone]),
+            np.full(int(present.sum()) + gone.size, time_ms),
+            np.concatenate([values[present, 0], np.full(gone.size, STALE)]),
+        )
+        self.context.store(block, self._stored(batch, (layout, present), time_ms, partial, live))
+        if not partial:
+            self._record_gaps(batch, time_ms)
+        batch.count = int(present.sum())
+        return partial
+
+    def layout(self, batch: Batch, answer: Answer) -> Layout:
+        """Return how to store *answer*: what is known, or else read from its label sets."""
+        if answer.metrics is None and batch.layout is not None:
+            return batch.layout
+        cluster, metrics = self.cluster, answer.metrics or ()
+        normalized = normalize(metrics, batch.bound, cluster.name, cluster.region)
+        kept, cut = _within(cluster.collect.limits.series, normalized.labels)
+        ids = np.zeros(kept.size, np.uint32)
+        chosen = [normalized.labels[row] for row in np.flatnonzero(kept)]
+        ids[kept] = self.context.series.series_ids(chosen)
+        self.context.reject(cluster.name, {**normalized.rejected, "series_limit": cut})
+        names = [bound.metric.name for bound in batch.bound]
+        unique = tuple(dict.fromkeys(names))
+        position = np.array([unique.index(name) for name in names], dtype=np.int64)
+        batch.layout = Layout(
+            answer.digest, normalized, ids, kept, position[normalized.rule], unique
+        )
+        return batch.layout
+
+    def _changes(self, batch: Batch, layout: Layout, present: Bools) -> dict[str, Ids]:
+        """Return the ids of each metric whose series are not those of its last answer."""
+        if not layout.kept.all():  # truncated: what is missing may well be there
+            return {}
+        settled = batch.settled
+        if settled is not None and settled[0] is layout and np.array_equal(settled[1], present):
+            return {}
+        changed = {}
+        for position, name in enumerate(layout.metrics):
+            ids = np.sort(layout.ids[present & (layout.metric == position)])
+            if not np.array_equal(ids, self._live.get(name, _NONE)):
+                changed[name] = ids
+        return changed
+
+    def _record_gaps(self, batch: Batch, time_ms: int) -> None:
+        """Open a gap for each subject that was not answered for since more than an interval."""
+        cluster, context = self.cluster, self.context
+        interval, reason, gaps = cluster.collect.interval, "", []
+        for subject in {group_subject(item.metric.group) for item in batch.bound}:
+            mark = context.watermarks.get(cluster.name, subject)
+            until = self._handed_ms.get(subject, 0 if mark is None else mark.answered_ms)
+            if 0 < until < time_ms - interval:
+                gaps.append((subject, until, time_ms - interval))
+                reason = gap_reason(context, cluster.name, started=subject in self._handed_ms)
+            self._handed_ms[subject] = time_ms
+        if gaps:
+            context.gaps.record(cluster.name, gaps, reason, context.now())
+
+    def _stored(
+        self,
+        batch: Batch,
+        seen: tuple[Layout, Bools],
+        time_ms: int,
+        partial: str,
+        live: Mapping[str, Ids],
+    ) -> Callable[[], None]:
+        """Return what to do once the answer is durable."""
+        with_data, without = subjects_of(batch.bound, seen[0], seen[1])
+        cluster, context = self.cluster.name, self.context
+
+        def stored() -> None:
+            if not partial:
+                self._live = {**self._live, **live}
+                batch.settled = seen
+                context.watermarks.advance(cluster, time_ms, with_data=with_data, without=without)
+
+        return stored
+
+
+_NONE: Ids = np.empty(0, np.uint32)
+
+
+def subjects_of(
+    bound: Sequence[Bound], layout: Layout, present: Bools
+) -> tuple[list[str], list[str]]:
+    """Return the subjects of *bound* that have data, and those that have none."""
+    groups = {item.metric.name: group_subject(item.metric.group) for item in bound}
+    found = np.unique(layout.metric[present]).tolist()
+    with_data = {groups[layout.metrics[position]] for position in found}
+    return sorted(with_data), sorted(set(groups.values()) - with_data)
+
+
+def _within(limit: int, labels: Sequence[Mapping[str, str]]) -> tuple[Bools, int]:
+    """Return which series the limit leaves, always the same ones, and how many are cut."""
+    kept = np.ones(len(labels), np.bool_)
+    cut = len(labels) - limit
+    if cut <= 0:
+        return kept, 0
+    order = sorted(range(len(labels)), key=lambda row: sorted(labels[row].items()))
+    kept[order[limit:]] = False
+    return kept, cut
