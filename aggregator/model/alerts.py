@@ -6,6 +6,7 @@ identified by its labels alone, as in Alertmanager.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import TypeAlias
 
 LabelSet: TypeAlias = tuple[tuple[str, str], ...]
@@ -29,6 +30,34 @@ def fingerprint(labels: LabelSet) -> str:
         for byte in name.encode() + _SEPARATOR + value.encode() + _SEPARATOR:
             digest = ((digest ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
     return f"{digest:016x}"
+
+
+class AlertState(Enum):
+    """Where an alert of a rule stands; the values are Prometheus's words."""
+
+    PENDING = "pending"
+    FIRING = "firing"
+    RESOLVED = "inactive"
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveAlert:
+    """One alert of a rule; times are evaluation instants in ms UTC, 0 where it has not happened.
+
+    `held_since_ms` is the first of the instants since which its data has been missing, and
+    `reason` says why it is held, or what ended it if its data did not.
+    """
+
+    labels: LabelSet
+    state: AlertState
+    value: float
+    annotations: LabelSet
+    active_at_ms: int
+    fired_at_ms: int = 0
+    keep_firing_since_ms: int = 0
+    resolved_at_ms: int = 0
+    held_since_ms: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

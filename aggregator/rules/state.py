@@ -5,19 +5,10 @@ inactive alert has no state at all. Missing data never moves an alert: it is *he
 """
 
 from dataclasses import dataclass, replace
-from enum import Enum
 
-from aggregator.model.alerts import LabelSet
+from aggregator.model.alerts import ActiveAlert, AlertState, LabelSet
 
 RESOLVED_RETENTION_MS = 15 * 60_000
-
-
-class AlertState(Enum):
-    """Where an alert stands; the values are Prometheus's words."""
-
-    PENDING = "pending"
-    FIRING = "firing"
-    RESOLVED = "inactive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +17,6 @@ class Observation:
 
     value: float
     annotations: LabelSet
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveAlert:
-    """One alert of a rule; times are evaluation instants in ms UTC, 0 where it has not happened.
-
-    `held_since_ms` is the first instant of those at which its data has been missing without a
-    break, and `reason` says why it is held, or why it ended if it ended otherwise than by data.
-    """
-
-    labels: LabelSet
-    state: AlertState
-    value: float
-    annotations: LabelSet
-    active_at_ms: int
-    fired_at_ms: int = 0
-    keep_firing_since_ms: int = 0
-    resolved_at_ms: int = 0
-    held_since_ms: int = 0
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

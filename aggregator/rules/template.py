@@ -10,8 +10,9 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TypeAlias
+
+from aggregator.promql.numbers import format_float
 
 MAX_TEMPLATE_CHARACTERS = 10_000
 MAX_RESULT_CHARACTERS = 4_096
@@ -33,7 +34,6 @@ _VERB = re.compile(
 _ESCAPED = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 _LARGE = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
-_EXPONENT_FROM = 6
 _BINARY = ("", "ki", "Mi", "Gi", "Ti", "Pi", "Ei", "Zi", "Yi")
 _SMALL = ("", "m", "u", "n", "p", "f", "a", "z", "y")
 
@@ -70,6 +70,7 @@ _Operand: TypeAlias = _Constant | _Label | _SampleValue | _Call
 class Template:
     """A compiled template: literal text and actions in order."""
 
+    text: str
     parts: tuple[str | _Operand, ...]
 
     def render(self, labels: Mapping[str, str], value: float) -> str:
@@ -100,7 +101,7 @@ def compile_template(text: str) -> Template:
         parts += [literal, _pipeline(action[:-2] if trim else action)]
         position = end + 2
     parts.append(text[position:].lstrip() if trim else text[position:])
-    return Template(tuple(part for part in parts if part != ""))
+    return Template(text, tuple(part for part in parts if part != ""))
 
 
 def _pipeline(action: str) -> _Operand:
@@ -232,16 +233,7 @@ def _text(value: Value) -> str:
 
 
 def _number(value: float) -> str:
-    """Print *value* as Go's `%v`: shortest digits, an exponent below 1e-4 and from 1e6."""
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else f"{'+' if value > 0 else '-'}Inf"
-    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
-    power = len(digits) - 1 + int(exponent)
-    if value != 0 and not -4 <= power < _EXPONENT_FROM:
-        mantissa = "".join(map(str, digits))
-        point = f".{mantissa[1:]}" if len(mantissa) > 1 else ""
-        return f"{'-' if sign else ''}{mantissa[0]}{point}e{power:+03d}"
-    return f"{Decimal(repr(value)).normalize():f}"
+    return format_float(value, exponent_from=6)
 
 
 def _four_digits(value: float) -> str:

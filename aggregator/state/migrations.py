@@ -48,4 +48,42 @@ MIGRATIONS: tuple[Migration, ...] = (
             ) WITHOUT ROWID""",
         ),
     ),
+    Migration(
+        2,
+        "alerts and notifications",
+        (
+            """CREATE TABLE alerts (
+                rule TEXT NOT NULL,
+                labels TEXT NOT NULL,
+                state TEXT NOT NULL,
+                value TEXT NOT NULL,
+                annotations TEXT NOT NULL,
+                active_at_ms INTEGER NOT NULL,
+                fired_at_ms INTEGER NOT NULL,
+                keep_firing_since_ms INTEGER NOT NULL,
+                resolved_at_ms INTEGER NOT NULL,
+                held_since_ms INTEGER NOT NULL,
+                reason TEXT NOT NULL,
+                PRIMARY KEY (rule, labels)
+            ) WITHOUT ROWID""",
+            """CREATE TABLE notification_groups (
+                receiver TEXT NOT NULL,
+                group_key TEXT NOT NULL,
+                notified_ms INTEGER NOT NULL,
+                firing TEXT NOT NULL,
+                resolved TEXT NOT NULL,
+                PRIMARY KEY (receiver, group_key)
+            ) WITHOUT ROWID""",
+            """CREATE TABLE notifications (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                receiver TEXT NOT NULL,
+                group_key TEXT NOT NULL,
+                body BLOB NOT NULL,
+                created_ms INTEGER NOT NULL,
+                attempts INTEGER NOT NULL,
+                next_ms INTEGER NOT NULL
+            )""",
+            "CREATE INDEX notifications_waiting ON notifications (receiver, group_key, id)",
+        ),
+    ),
 )

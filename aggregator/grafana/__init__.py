@@ -1,0 +1,1 @@
+"""Puts the data source and the dashboards into Grafana; touches nothing that others own."""

@@ -1,0 +1,1 @@
+"""Alerts become notifications: grouped, deduplicated, kept until they arrive. Evaluates nothing."""
