@@ -126,7 +126,7 @@ def provider_region_of_zone(zone: str) -> str | None:
     """
     for pattern in (_AWS_ZONE, _GOOGLE_ZONE, _AZURE_ZONE):
         match = pattern.fullmatch(zone.lower())
-        if match is not None:
+        if match is not None and propose_region(match[1]) is not None:
             return match[1]
     return None
 
