@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SERVERS := prometheus prometheus-alertmanager victoria-metrics chromium
+SERVERS := prometheus prometheus-alertmanager victoria-metrics chromium docker-compose
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export no_proxy := localhost,127.0.0.1
 

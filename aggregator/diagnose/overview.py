@@ -6,10 +6,10 @@ from enum import Enum
 
 from aggregator.diagnose.signals import SIGNALS, Signal, format_age, format_value
 from aggregator.fleet.view import ClusterView
-from aggregator.model.stepmatrix import StepMatrix
+from aggregator.promql.result import QueryResult
 
-# Asks the central store: expression, time in ms → one instant vector. Raises QueryError.
-Query = Callable[[str, int], StepMatrix]
+# Asks the central store: expression, time in ms → an instant vector. Raises QueryError.
+Query = Callable[[str, int], QueryResult]
 
 
 class Level(Enum):
@@ -103,7 +103,9 @@ def level_of(signal: Signal, value: float) -> Level:
 def _readings(query: Query, now_ms: int) -> Mapping[str, list[Reading]]:
     found: dict[str, list[Reading]] = {}
     for signal in SIGNALS:
-        matrix = query(signal.query, now_ms)
+        matrix = query(signal.query, now_ms).matrix
+        if matrix is None:
+            continue
         names = matrix.series.strings.texts(matrix.series.column("cluster"))
         for name, value, present in zip(
             names, matrix.values[:, 0].tolist(), matrix.present[:, 0].tolist(), strict=True

@@ -1,0 +1,43 @@
+"""`aggregator config`: check a configuration, or print its JSON Schema."""
+
+import json
+
+import typer
+
+from aggregator.cli.options import server_packages
+from aggregator.cli.serve import DEFAULT_FILE, ConfigFile
+
+app = typer.Typer(help="Check a configuration, or print its JSON Schema.", no_args_is_help=True)
+
+
+@app.command("check")
+def check(config: ConfigFile = DEFAULT_FILE) -> int:
+    """Read the configuration, its profile and its rules; say what is wrong, or what is there."""
+    with server_packages():
+        from aggregator.config.load import load_config
+        from aggregator.profile.lint import lint
+        from aggregator.profile.load import load_profile
+        from aggregator.rules.groups import load_groups
+    loaded = load_config(config)
+    settings = loaded.config
+    profile = load_profile(settings.collect.profile, base=config.parent)
+    problems = lint(profile)
+    groups = load_groups(settings.rules.paths(config.parent), settings.rules)
+    for problem in problems:
+        print(f"problem: {problem}")
+    regions = {cluster.region for cluster in settings.clusters}
+    rules = sum(len(group.rules) for group in groups)
+    print(
+        f"{config}: {len(settings.clusters)} clusters in {len(regions)} regions, "
+        f"{len(profile.metrics)} fleet metrics, {rules} rules"
+    )
+    return 1 if problems else 0
+
+
+@app.command("schema")
+def schema() -> int:
+    """Print the JSON Schema of the configuration, for editors."""
+    with server_packages():
+        from aggregator.config.document import FleetConfig
+    print(json.dumps(FleetConfig.model_json_schema(), indent=2))
+    return 0

@@ -1,0 +1,32 @@
+"""How the server's log looks: one line an event on standard error, key=value or JSON."""
+
+import logging
+import sys
+
+import structlog
+
+
+def configure_logging(*, json: bool) -> None:
+    """Send our events and the libraries' warnings to standard error."""
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        stamp,
+    ]
+    render: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if json
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s [%(levelname)s] %(message)s"
+    )
+    # A missed run is a fact we count ourselves; the library's own line adds nothing.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)

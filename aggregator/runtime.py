@@ -1,0 +1,235 @@
+"""Builds the parts from the configuration and joins them; nothing else does."""
+
+import gc
+import resource
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from aggregator.api import pages
+from aggregator.api.app import Dependencies, create_app
+from aggregator.api.exchange import Request
+from aggregator.api.server import Server
+from aggregator.collect.collector import Collector
+from aggregator.collect.context import Context
+from aggregator.config.document import FleetConfig
+from aggregator.diagnose.overview import Overview, overview
+from aggregator.errors import ConfigError, StoreError
+from aggregator.fleet.freshness import Freshness
+from aggregator.fleet.health import HealthBoard
+from aggregator.fleet.registry import Registry
+from aggregator.fleet.view import ClusterView, cluster_views
+from aggregator.grafana.keeper import GrafanaKeeper
+from aggregator.model.arrays import Floats
+from aggregator.model.budget import Budget
+from aggregator.model.samples import SampleBlock
+from aggregator.notify.pipeline import Notifier
+from aggregator.profile.load import load_profile
+from aggregator.promql.engine import Engine
+from aggregator.promql.result import QueryResult
+from aggregator.rules.groups import load_groups
+from aggregator.rules.runner import Tools
+from aggregator.rules.scheduler import RuleScheduler
+from aggregator.state.alerts import AlertStates
+from aggregator.state.bindings import Bindings
+from aggregator.state.database import open_database
+from aggregator.state.gaps import Gaps
+from aggregator.state.notifications import Notifications
+from aggregator.state.watermarks import Watermarks
+from aggregator.store.interface import Store
+from aggregator.store.keeper import StoreKeeper
+from aggregator.store.open import open_store
+from aggregator.store.writer import StoreWriter
+from aggregator.web.pages import Pages
+
+_LOG = structlog.get_logger(__name__)
+
+_SWITCH_SECONDS = 0.001  # the Python miss path of one thread delays the others by this much
+_RECORD_SECONDS = 10.0
+_RULE_SECONDS = 30.0
+_FIRST_TRY_SECONDS = 15.0  # readiness does not wait longer than this for a cluster's first answer
+
+
+def now_ms() -> int:
+    """Return the wall clock in ms UTC."""
+    return int(time.time() * 1000)
+
+
+class Runtime:
+    """Everything a running server consists of.
+
+    Raises `ConfigError` or `StoreError` when something cannot be built; what was opened until then
+    is closed again.
+    """
+
+    def __init__(self, config: FleetConfig, base: Path) -> None:
+        """Build everything; relative paths of the configuration are relative to *base*."""
+        prepare_process()
+        self._config = config
+        self._profile = load_profile(config.collect.profile, base=base)
+        groups = load_groups(config.rules.paths(base), config.rules)
+        self._store: Store = open_store(config.store)
+        try:
+            self._state = open_database(config.store.path / "state.db")
+        except StoreError:
+            self._store.close()
+            raise
+        self._engine = Engine(self._store)
+        self._writer = StoreWriter(self._store)
+        self._keeper = StoreKeeper(self._store, config.store)
+        self._bindings = Bindings(self._state)
+        context = Context(
+            series=self._store,
+            writer=self._writer,
+            watermarks=Watermarks(self._state),
+            gaps=Gaps(self._state),
+            bindings=self._bindings,
+            health=HealthBoard(),
+            now=now_ms,
+        )
+        registry = Registry(config.clusters, config.collect)
+        self._freshness = Freshness(
+            registry,
+            {metric.name: metric.group for metric in self._profile.metrics},
+            context.watermarks,
+            context.gaps,
+            context.health,
+        )
+        self._collector = Collector(registry, self._profile, context)
+        self._notifier = self._build_notifier()
+        self._rules = RuleScheduler(groups, self._tools())
+        self._grafana = (
+            None
+            if config.grafana is None
+            else GrafanaKeeper(config.grafana, config.api.external_address)
+        )
+        self._started = time.monotonic()
+        self._server = self._build_server()
+
+    @property
+    def port(self) -> int:
+        """Where the API listens."""
+        return self._server.port
+
+    def start(self) -> None:
+        """Start every part; collection begins at once."""
+        self._started = time.monotonic()
+        self._writer.start()
+        self._keeper.start()
+        self._collector.start()
+        if self._notifier is not None:
+            self._notifier.start()
+        self._rules.start()
+        if self._grafana is not None:
+            self._grafana.start()
+        self._server.start()
+        gc.collect()
+        gc.freeze()
+
+    def stop(self) -> None:
+        """Stop every part, in the order that loses nothing."""
+        self._server.stop()
+        if self._grafana is not None:
+            self._grafana.stop()
+        self._rules.stop()
+        if self._notifier is not None:
+            self._notifier.stop()
+        self._keeper.stop()
+        self._writer.stop()
+        self._collector.stop()
+        self._state.close()
+        self._store.close()
+
+    def apply(self, config: FleetConfig) -> None:
+        """Collect the clusters of *config* from now on."""
+        self._config = config
+        registry = Registry(config.clusters, config.collect)
+        self._freshness.apply(registry)
+        self._collector.apply(registry)
+
+    def _tools(self) -> Tools:
+        notifier = self._notifier
+        return Tools(
+            query=self._rule_query,
+            record=self._record,
+            notify=(lambda _alerts: None) if notifier is None else notifier.submit,
+            freshness=self._freshness,
+            now_ms=now_ms,
+            states=AlertStates(self._state),
+            hold_ms=self._config.rules.hold,
+        )
+
+    def _build_notifier(self) -> Notifier | None:
+        settings = self._config.notify
+        if settings is None:
+            return None
+        return Notifier(
+            settings,
+            Notifications(self._state),
+            external_url=self._config.api.external_address,
+            now_ms=now_ms,
+        )
+
+    def _build_server(self) -> Server:
+        settings = self._config.api
+        html = Pages()
+        dependencies = Dependencies(
+            settings=settings,
+            engine=self._engine,
+            store=self._store,
+            freshness=self._freshness.warnings,
+            clusters=self._views,
+            waiting=self._waiting,
+            now_ms=now_ms,
+            routes=pages.routes(self._overview, html.fleet, html.static),
+        )
+        return Server(create_app(dependencies), settings)
+
+    def _views(self) -> list[ClusterView]:
+        return cluster_views(self._freshness, self._bindings, now_ms())
+
+    def _overview(self, request: Request) -> Overview:
+        def query(expression: str, time_ms: int) -> QueryResult:
+            return self._engine.instant(expression, time_ms, request.budget)
+
+        return overview(self._views(), query, now_ms())
+
+    def _waiting(self) -> Sequence[str]:
+        """Return the clusters that were not tried yet, until their first deadline has passed."""
+        if time.monotonic() - self._started > _FIRST_TRY_SECONDS:
+            return ()
+        board = self._freshness.health
+        return [
+            f"the first answer of cluster {cluster.name}"
+            for cluster in self._freshness.registry
+            if board.get(cluster.name).tried_ms is None
+        ]
+
+    def _rule_query(self, expression: str, time_ms: int) -> QueryResult:
+        return self._engine.instant(expression, time_ms, Budget(timeout_seconds=_RULE_SECONDS))
+
+    def _record(self, series: Sequence[Mapping[str, str]], time_ms: int, values: Floats) -> None:
+        """Store one sample for each series and return when they are durable."""
+        ids = self._store.series_ids(series)
+        block = SampleBlock(ids, np.full(ids.size, time_ms, dtype=np.int64), values)
+        stored = threading.Event()
+        if not self._writer.submit(block, stored.set, _RECORD_SECONDS):
+            raise StoreError("the store is behind; see aggregator_writer_queue_samples")
+
+
+def prepare_process() -> None:
+    """Raise limits and check what would break the process silently. Raises `ConfigError`."""
+    if find_spec("urllib3_future") is not None:
+        raise ConfigError(
+            "the package urllib3-future replaces urllib3 under requests and leaks threads; "
+            "uninstall it: pip uninstall urllib3-future niquests, then reinstall urllib3"
+        )
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sys.setswitchinterval(_SWITCH_SECONDS)
