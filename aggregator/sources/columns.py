@@ -5,8 +5,9 @@ next only the pairs change, so the digest of the fixed text tells that the label
 an answer that was parsed in full, in the same order. What is found here may be trusted only then:
 for other text the caller has to parse, and to compare.
 
-Brackets and quotes in label values do not mislead it: inside a JSON string a quote is escaped, so
-neither `"value":[` nor a `"]` without a backslash before it can occur there.
+Brackets and quotes in labels do not mislead it. Inside a JSON string a quote has a backslash before
+it, so `"value":[` cannot occur there; and a `"]` after a digit or letter closes the last string of a
+list, for a quote that opens a string follows `{`, `,` or `:`.
 """
 
 import secrets
@@ -20,10 +21,21 @@ import xxhash
 from aggregator.model.arrays import Bools, Floats, Ints
 
 _BLOCK_BYTES = 262_144  # stays in the cache between the passes over it
-_OPEN, _CLOSE, _COMMA, _QUOTE, _BACKSLASH, _BRACE = b'[],"\\}'
+_OPEN, _CLOSE, _COMMA, _QUOTE = b'[],"'
 _RESULT = b'"result":['
 _HEAD_BYTES = 4096
-_VECTOR_KEY, _MATRIX_KEY = (int.from_bytes(key, "little") for key in (b'"value":', b'values":'))
+
+
+def _bytes(text: bytes) -> int:
+    return int.from_bytes(text, "little")
+
+
+_QUOTED_CLOSE = _bytes(b'"]')
+# What a number can end with: a digit, Inf, NaN, Infinity.
+_VALUE_ENDS = np.isin(np.arange(256), list(b"0123456789fFnNyY"))
+# The end of the key of a series' samples, and what ends the result, with the bits that count.
+_VECTOR_MARKS = (_bytes(b'"value":'), _bytes(b"]}]"), 0xFFFFFF)
+_MATRIX_MARKS = (_bytes(b'values":'), _bytes(b"]]}]"), 0xFFFFFFFF)
 # Digits of a timestamp: seconds, milliseconds, shorter fractions, then what tests use.
 _TIME_LENGTHS = (10, 14, 13, 12, 9, 8, 7, 6, 5, 4, 3, 2, 1)
 MAX_TIME_MS = 10**16
@@ -85,52 +97,64 @@ def find_columns(body: bytes) -> Columns | None:
 
 def _pairs(body: bytes, start: int, *, matrix: bool) -> _Pairs | None:
     """Return the pairs of the result that begins at *start*."""
-    text = np.frombuffer(body, np.uint8)
-    brackets = _brackets(text[:-3])  # so that what follows a bracket can be looked at
-    brackets = brackets[np.searchsorted(brackets, start) :]
-    opening = text[brackets] == _OPEN
-    opens, closes = brackets[opening], brackets[~opening]
-    closes = closes[(text[closes - 1] == _QUOTE) & (text[closes - 2] != _BACKSLASH)]
-    # The first `"]}]` (of a matrix `"]]}]`) ends the result; what follows is envelope.
-    after = closes + matrix
-    ends = (text[after + 1] == _BRACE) & (text[after + 2] == _CLOSE)
-    if matrix:
-        ends &= text[after] == _CLOSE
-    if not ends.any():
+    marks = _marks(body, start, matrix=matrix)
+    if marks is None:
         return None
-    closes = closes[: int(ends.argmax()) + 1]
-    words = np.ndarray(len(body) - 7, "<u8", body, 0, (1,))  # the 8 bytes from each position on
-    opens = opens[: np.searchsorted(opens, closes[-1])]
-    keyed = opens[words[opens - 8] == (_MATRIX_KEY if matrix else _VECTOR_KEY)]
+    closes, keys, last = marks
+    text = np.frombuffer(body, np.uint8)
     if matrix:
-        last = text[closes + 1] == _CLOSE
-        firsts = np.flatnonzero(np.concatenate(([True], last[:-1])))
-        if firsts.size != keyed.size:
+        first = np.concatenate(([True], last[:-1]))
+        firsts = np.flatnonzero(first)
+        if firsts.size != keys.size:
             return None
-        begins = np.empty_like(closes)
-        begins[1:] = closes[:-1] + 2
-        begins[firsts] = keyed + 1
-        follows = np.ones(closes.size, np.bool_)
-        follows[firsts] = False
-        if not (text[begins[follows] - 1] == _COMMA).all():
+        opens = np.empty_like(closes)
+        opens[1:] = closes[:-1] + 2  # `],[`
+        opens[firsts] = keys + 1
+        if not np.array_equal(text[opens - 1], np.where(first, _OPEN, _COMMA)):
             return None
     else:
-        begins, firsts = keyed, np.arange(keyed.size)
-    if begins.size != closes.size or not _ordered(text, begins, closes):
+        opens, firsts = keys, np.arange(keys.size)
+    if opens.size != closes.size or not _ordered(text, opens, closes):
         return None
-    return _Pairs(begins, closes, firsts)
+    return _Pairs(opens, closes, firsts)
 
 
-def _brackets(text: "np.ndarray[tuple[int], np.dtype[np.uint8]]") -> Ints:
-    """Return the positions of `[` and `]`, whose codes are 91 and 93."""
-    found = []
-    for block in range(0, text.size, _BLOCK_BYTES):
+def _marks(body: bytes, start: int, *, matrix: bool) -> tuple[Ints, Ints, Bools] | None:
+    """Return where pairs close, where a series' pairs begin, and which pairs a bracket follows.
+
+    Works block by block, and looks at the neighbours of a bracket while they are in the cache.
+    """
+    text = np.frombuffer(body, np.uint8)[:-3]  # so that what follows a bracket can be looked at
+    fours: np.ndarray[tuple[int], np.dtype[np.uint32]]
+    eights: np.ndarray[tuple[int], np.dtype[np.uint64]]
+    fours = np.ndarray(len(body) - 3, "<u4", body, 0, (1,))  # the 4 bytes from each position on
+    eights = np.ndarray(len(body) - 7, "<u8", body, 0, (1,))
+    key, end, end_bits = _MATRIX_MARKS if matrix else _VECTOR_MARKS
+    closes, keys, lasts = [], [], []
+    for block in range(start, text.size, _BLOCK_BYTES):
         part = text[block : block + _BLOCK_BYTES] - np.uint8(_OPEN)
-        part &= np.uint8(0xFD)
-        positions = np.flatnonzero(part == 0)
-        positions += block
-        found.append(positions)
-    return np.concatenate(found)
+        part &= np.uint8(0xFD)  # `[` and `]` are 91 and 93
+        at = np.flatnonzero(part == 0)
+        at += block
+        opening = text[at] == _OPEN
+        opens = at[opening]
+        keys.append(opens[eights[opens - 8] == key])
+        close = at[~opening]
+        before = fours[close - 2]
+        close = close[(before >> 8 & 0xFFFF == _QUOTED_CLOSE) & _VALUE_ENDS[before & 0xFF]]
+        after = fours[close]
+        ends = np.flatnonzero(after & end_bits == end)
+        upto = int(ends[0]) + 1 if ends.size else close.size
+        closes.append(close[:upto])
+        lasts.append(after[:upto] >> 8 & 0xFF == _CLOSE)
+        if ends.size:
+            found = np.concatenate(keys)
+            return (
+                np.concatenate(closes),
+                found[: np.searchsorted(found, close[upto - 1])],
+                np.concatenate(lasts),
+            )
+    return None
 
 
 def _ordered(
@@ -156,7 +180,7 @@ def _commas(body: bytes, pairs: _Pairs) -> Ints | None:
         rest = np.flatnonzero(~found)
         commas[rest] = np.minimum(opens[rest] + 1 + length, closes[rest])
         found[rest] = text[commas[rest]] == _COMMA
-    if not found.all() or not (text[commas + 1] == _QUOTE).all():
+    if not (found.all() and (text[commas + 1] == _QUOTE).all()):
         return None
     # at least `"` and `"` lie between comma and bracket
     return commas if (commas + 2 < closes).all() else None

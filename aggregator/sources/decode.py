@@ -133,11 +133,10 @@ def _parse(cluster: str, body: bytes, found: Columns | None, known: bytes | None
             message = f"its result is a {text}, which has no samples; correct the query"
             raise failure(cluster, Kind.WRONG_JSON, message)
     parsed, metrics = series.columns()
-    if found is not None and _same(found, parsed):
+    left_out = series.warnings()
+    if found is not None and not left_out and _same(found, parsed):
         parsed = found
-    return _decoded(
-        parsed, None if parsed.digest == known else metrics, envelope, series.warnings()
-    )
+    return _decoded(parsed, None if parsed.digest == known else metrics, envelope, left_out)
 
 
 def _same(found: Columns, parsed: Columns) -> bool:
