@@ -61,6 +61,14 @@ class QueryTimeoutError(QueryError):
     """The query ran out of time or was cancelled (503 timeout)."""
 
 
+class ServerError(AggregatorError):
+    """A running aggregator could not be asked, or could not answer; `status` is 0 if none came."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        self.status = status
+        super().__init__(message)
+
+
 class NotifyError(AggregatorError):
     """A receiver did not take a notification."""
 

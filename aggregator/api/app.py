@@ -16,8 +16,8 @@ from aggregator.api.fleet import FleetApi
 from aggregator.api.prometheus import Catalog, PrometheusApi
 from aggregator.api.settings import ApiSettings
 from aggregator.fleet.view import ClusterView
+from aggregator.promql.context import Read
 from aggregator.promql.engine import Engine
-from aggregator.promql.result import Read
 
 _TAGS = {
     "prometheus": "Prometheus's HTTP API over the central store.",

@@ -16,13 +16,13 @@ from aggregator.api.times import MAX_MS, MIN_MS, parse_step_ms, parse_time_ms
 from aggregator.errors import QuerySyntaxError
 from aggregator.model.labels import LabelTable, Matcher
 from aggregator.model.stepmatrix import StepMatrix, StepRange
+from aggregator.promql.context import Read
 from aggregator.promql.engine import Engine
 from aggregator.promql.parse import parse_selector
-from aggregator.promql.result import QueryResult, Read, ResultKind
+from aggregator.promql.result import QueryResult, ResultKind
 from aggregator.store.interface import LabelReader, SeriesReader
 
 PREFIX: Final = "/prometheus/api/v1"
-MAX_STEPS: Final = 11_000
 # What we behave as; clients choose features by it.
 COMPATIBLE_VERSION: Final = "3.5.0"
 _CUT = "results truncated due to limit"
@@ -227,17 +227,18 @@ def _route(
 
 def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[bytes, bool]:
     """Return the `result` part of an answer, and whether *limit* cut it."""
-    stamp = encode.seconds(np.array([result.steps.start_ms]))[0].as_py()
-    match result.kind:
-        case ResultKind.STRING:
-            return b"[%s,%s]" % (stamp.encode(), orjson.dumps(result.text)), False
-        case ResultKind.SCALAR:
-            assert result.matrix is not None  # noqa: S101  a scalar is a matrix of one row
-            value = encode.number(float(result.matrix.values[0, 0]))
-            return f'[{stamp},"{value}"]'.encode(), False
     if result.ranges is not None:
         return encode.ranges(result.ranges.labels, result.ranges.samples, request.budget), False
-    assert result.matrix is not None  # noqa: S101  what is no range selector is a matrix
+    if result.kind in (ResultKind.STRING, ResultKind.SCALAR):
+        stamp = encode.seconds(np.array([result.steps.start_ms]))[0]
+        value = (
+            orjson.dumps(result.text).decode()
+            if result.matrix is None
+            else f'"{encode.number(float(result.matrix.values[0, 0]))}"'
+        )
+        return f"[{stamp},{value}]".encode(), False
+    if result.matrix is None:
+        return b"[]", False
     matrix, cut = _limited(result.matrix, limit)
     if result.kind is ResultKind.VECTOR:
         return encode.vector(matrix, result.steps.start_ms, request.budget), cut
@@ -312,11 +313,6 @@ def _steps(request: Request) -> StepRange:
             "step",
             "zero or negative query resolution step widths are not accepted. "
             "Try a positive integer",
-        )
-    if (end_ms - start_ms) // step_ms > MAX_STEPS:
-        raise bad_data(
-            f"exceeded maximum resolution of {MAX_STEPS:,} points per timeseries. "
-            "Try decreasing the query resolution (?step=XX)"
         )
     return StepRange.between(start_ms, end_ms, step_ms)
 

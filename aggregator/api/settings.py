@@ -109,6 +109,14 @@ class ApiSettings(Settings):
         return self
 
     @property
+    def external_address(self) -> str:
+        """Our address as others reach us, without a slash at the end."""
+        if self.external_url is not None:
+            return str(self.external_url).rstrip("/")
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://{self.listen}"
+
+    @property
     def host(self) -> str:
         """The address to listen on, empty for every address."""
         return self.listen.rpartition(":")[0].removeprefix("[").removesuffix("]")
