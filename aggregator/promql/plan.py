@@ -4,7 +4,8 @@ Every node knows the part of the query text it was read from (`start`, `end`) an
 are for messages, so nodes that differ only in place are equal.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeAlias
 
@@ -272,12 +273,32 @@ def children(node: Node) -> tuple[Node, ...]:
             return (node.expr,)
 
 
+def with_children(node: Node, below: Sequence[Node]) -> Node:
+    """Return *node* with other nodes below it, in the order of `children`."""
+    match node:
+        case Call():
+            return replace(node, args=tuple(below))
+        case Aggregate():
+            param = below[0] if len(below) == 2 else None
+            return replace(node, param=param, expr=below[-1])
+        case Binary():
+            return replace(node, lhs=below[0], rhs=below[1])
+        case Subquery() | Unary() | Paren() | StepInvariant():
+            return replace(node, expr=below[0])
+        case _:
+            return node
+
+
 def _series(selector: VectorSelector) -> str:
     own = Matcher(METRIC_NAME, MatchOp.EQUAL, selector.name)
     matchers = [m for m in selector.matchers if not (selector.name and m == own)]
     if not matchers and selector.name:
         return selector.name
-    return f"{selector.name}{{{','.join(map(str, matchers))}}}"
+    return f"{selector.name}{{{','.join(map(_matcher, matchers))}}}"
+
+
+def _matcher(matcher: Matcher) -> str:
+    return f"{_labels((matcher.name,))}{matcher.op.value}{quoted(matcher.value)}"
 
 
 def _modifiers(offset_ms: int, at: int | AtEdge | None) -> str:

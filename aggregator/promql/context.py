@@ -1,0 +1,72 @@
+"""What the evaluation of one query shares."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from aggregator.model.arrays import Ints
+from aggregator.model.budget import Budget
+from aggregator.model.labels import Matcher, Strings
+from aggregator.model.stepmatrix import StepRange
+from aggregator.promql.annotations import Annotations
+from aggregator.promql.places import line_and_column
+from aggregator.promql.plan import AtEdge, Node
+from aggregator.promql.windows import PROMETHEUS_3, WindowRules
+from aggregator.store.interface import SeriesReader
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one selector read: its matchers (scope included) and the window (start, end] in ms."""
+
+    matchers: tuple[Matcher, ...]
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One query: its text, its steps, where it reads, what it may cost, what it has to say.
+
+    `steps` are those of the node at hand, which a subquery has of its own; `query_steps` are what
+    `@ start()` and `@ end()` refer to. `scope` are matchers added to every selector.
+    """
+
+    query: str
+    steps: StepRange
+    query_steps: StepRange
+    reader: SeriesReader
+    strings: Strings
+    budget: Budget
+    lookback_ms: int
+    scope: tuple[Matcher, ...] = ()
+    rules: WindowRules = PROMETHEUS_3
+    annotations: Annotations = field(default_factory=Annotations)
+    reads: list[Read] = field(default_factory=list)
+
+    def at_steps(self, steps: StepRange) -> "Context":
+        """Return the context for evaluating a part of the query at other *steps*."""
+        return replace(self, steps=steps)
+
+    def ends(self, offset_ms: int, at: int | AtEdge | None) -> Ints:
+        """Return the time in ms that a selector looks back from at each step, `[T]`."""
+        if at is None:
+            return self.steps.times() - offset_ms
+        if isinstance(at, AtEdge):
+            edges = self.query_steps
+            at = edges.start_ms if at is AtEdge.START else edges.end_ms
+        return np.full(self.steps.count, at - offset_ms, dtype=np.int64)
+
+    def annotate(self, node: Node) -> Annotations:
+        """Return the annotations for what is to be said about *node*."""
+        return self.annotations.at(*line_and_column(self.query, node.start))
+
+    def spend_matrix(self, rows: int) -> None:
+        """Account for a matrix of *rows* series at this context's steps before it is allocated."""
+        self.budget.check()
+        self.budget.spend_bytes(rows * self.steps.count * 9)
+
+    def all_matchers(self, matchers: Sequence[Matcher]) -> tuple[Matcher, ...]:
+        """Return *matchers* with those of the scope."""
+        return (*matchers, *self.scope)

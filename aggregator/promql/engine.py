@@ -1,0 +1,177 @@
+"""Evaluates queries: parse, rewrite, evaluate, and give the result its final form."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from aggregator.errors import QuerySyntaxError
+from aggregator.model.arrays import Codes
+from aggregator.model.budget import Budget
+from aggregator.model.labels import Matcher
+from aggregator.model.samples import SeriesSamples
+from aggregator.model.stepmatrix import StepMatrix, StepRange
+from aggregator.promql.context import Context
+from aggregator.promql.evaluate import evaluate, evaluate_range
+from aggregator.promql.functions import ValueType
+from aggregator.promql.operators.order import label_order
+from aggregator.promql.operators.rows import METADATA, merge_equal, take
+from aggregator.promql.operators.selector import RangeVector
+from aggregator.promql.parse import parse
+from aggregator.promql.plan import (
+    MatrixSelector,
+    Node,
+    StringLiteral,
+    Subquery,
+    unwrap,
+    value_type,
+)
+from aggregator.promql.result import QueryResult, RangeSamples, ResultKind
+from aggregator.promql.rewrites import rewrite
+from aggregator.promql.windows import PROMETHEUS_3, WindowRules, without_stale
+from aggregator.store.interface import SeriesReader
+
+MAX_POINTS = 11_000
+LOOKBACK_MS = 300_000
+
+
+class Engine:
+    """Answers PromQL over *reader*; safe to use from many threads at once.
+
+    *max_points* bounds the points of a series in a range query. Both ways to ask raise
+    `QueryError`s, and `StoreError` from the reader.
+    """
+
+    def __init__(
+        self,
+        reader: SeriesReader,
+        *,
+        lookback_ms: int = LOOKBACK_MS,
+        max_points: int = MAX_POINTS,
+        rules: WindowRules = PROMETHEUS_3,
+    ) -> None:
+        self._reader = reader
+        self._lookback_ms = lookback_ms
+        self._max_points = max_points
+        self._rules = rules
+
+    def instant(
+        self,
+        query: str,
+        time_ms: int,
+        budget: Budget,
+        *,
+        lookback_ms: int | None = None,
+        scope: Sequence[Matcher] = (),
+    ) -> QueryResult:
+        """Return the value of *query* at *time_ms*."""
+        plan = _plan(query)
+        context = self._context(query, StepRange.instant(time_ms), budget, lookback_ms, scope)
+        match unwrap(plan):
+            case StringLiteral(value=text):
+                result = QueryResult(ResultKind.STRING, context.steps, text=text)
+            case MatrixSelector() | Subquery() as ranged:
+                ranges = _samples(evaluate_range(ranged, context))
+                result = QueryResult(ResultKind.MATRIX, context.steps, ranges=ranges)
+            case _:
+                scalar = value_type(plan) is ValueType.SCALAR
+                kind = ResultKind.SCALAR if scalar else ResultKind.VECTOR
+                matrix = _finished(evaluate(plan, context))
+                result = QueryResult(kind, context.steps, matrix)
+        return _annotated(result, context)
+
+    def range(
+        self,
+        query: str,
+        steps: StepRange,
+        budget: Budget,
+        *,
+        lookback_ms: int | None = None,
+        scope: Sequence[Matcher] = (),
+    ) -> QueryResult:
+        """Return the value of *query* at each of *steps*, rows in the order of their labels."""
+        if steps.count - 1 > self._max_points:
+            raise QuerySyntaxError(
+                f"exceeded maximum resolution of {self._max_points:,} points per timeseries. "
+                "Try decreasing the query resolution (?step=XX)"
+            )
+        plan = _plan(query)
+        found = value_type(plan)
+        if found not in {ValueType.SCALAR, ValueType.VECTOR}:
+            raise QuerySyntaxError(
+                f'invalid expression type "{found.value}" for range query, '
+                "must be Scalar or instant Vector"
+            )
+        context = self._context(query, steps, budget, lookback_ms, scope)
+        matrix = _finished(evaluate(plan, context))
+        matrix = take(matrix, label_order(matrix.series))
+        return _annotated(QueryResult(ResultKind.MATRIX, steps, matrix), context)
+
+    def _context(
+        self,
+        query: str,
+        steps: StepRange,
+        budget: Budget,
+        lookback_ms: int | None,
+        scope: Sequence[Matcher],
+    ) -> Context:
+        return Context(
+            query=query,
+            steps=steps,
+            query_steps=steps,
+            reader=self._reader,
+            strings=self._reader.strings(),
+            budget=budget,
+            lookback_ms=self._lookback_ms if lookback_ms is None else lookback_ms,
+            scope=tuple(scope),
+            rules=self._rules,
+        )
+
+
+@lru_cache(maxsize=512)
+def _plan(query: str) -> Node:
+    return rewrite(parse(query))
+
+
+def _annotated(result: QueryResult, context: Context) -> QueryResult:
+    annotations = context.annotations
+    return replace(
+        result,
+        warnings=annotations.warnings,
+        infos=annotations.infos,
+        reads=tuple(context.reads),
+    )
+
+
+def _finished(matrix: StepMatrix) -> StepMatrix:
+    """Drop the names that operations marked, and join the series that are equal without."""
+    if not matrix.drop_name.any():
+        return matrix
+    series = matrix.series
+    if matrix.drop_name.all():
+        alike = all(_is_constant(series.column(name)) for name in METADATA)
+        series = series.drop(METADATA)
+        if alike:  # what differed still differs
+            return replace(matrix, series=series)
+    else:
+        for name in set(METADATA).intersection(series.names):
+            series = series.with_column(name, np.where(matrix.drop_name, 0, series.column(name)))
+    return merge_equal(replace(matrix, series=series))
+
+
+def _is_constant(codes: Codes) -> bool:
+    return codes.size == 0 or bool((codes == codes[0]).all())
+
+
+def _samples(vector: RangeVector) -> RangeSamples:
+    """Return the samples of the only window of *vector*, without series that have none."""
+    runs = [without_stale(run) for run in vector.runs]
+    times = np.concatenate([run.times for run in runs]) if runs else np.zeros(0, np.int64)
+    values = np.concatenate([run.values for run in runs]) if runs else np.zeros(0)
+    counts = np.concatenate([np.diff(run.offsets) for run in runs]) if runs else np.zeros(0, int)
+    kept = counts > 0
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts[kept])])
+    return RangeSamples(
+        vector.series.take(np.flatnonzero(kept)), SeriesSamples(0, offsets, times, values)
+    )

@@ -1,0 +1,1 @@
+"""The operators: pure functions from matrices to a matrix, without loops over series or steps."""

@@ -1,0 +1,100 @@
+"""Aggregations that make one series of each group."""
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from aggregator.model.arrays import Bools, Floats
+from aggregator.model.labels import METRIC_NAME, LabelTable
+from aggregator.model.stepmatrix import StepMatrix
+from aggregator.promql.functions.kahan import corrected
+from aggregator.promql.operators.rows import Groups
+from aggregator.promql.operators.sums import group_sums
+
+Reducer: TypeAlias = Callable[[Floats, Bools, Groups], Floats]
+
+
+def grouping_labels(series: LabelTable, grouping: tuple[str, ...], *, without: bool) -> LabelTable:
+    """Return the labels that tell the groups of *series* apart."""
+    return series.drop((*grouping, METRIC_NAME)) if without else series.keep(grouping)
+
+
+def grouped(labels: LabelTable) -> tuple[Groups, LabelTable]:
+    """Return the groups of the rows with equal *labels*, and the labels of each group."""
+    number, first = labels.groups()
+    return Groups.of(number, first.size), labels.take(first)
+
+
+def aggregate(
+    op: str, matrix: StepMatrix, grouping: tuple[str, ...], *, without: bool
+) -> StepMatrix:
+    """Reduce each group of series to one; *op* is a key of `REDUCERS`."""
+    groups, series = grouped(grouping_labels(matrix.series, grouping, without=without))
+    values = REDUCERS[op](matrix.values, matrix.present, groups)
+    return StepMatrix(series, values, groups.any(matrix.present), dropped(matrix, groups))
+
+
+def dropped(matrix: StepMatrix, groups: Groups) -> Bools:
+    """Tell which groups have a member whose metric name is to be dropped, `[groups]`."""
+    return groups.any(matrix.drop_name[:, None])[:, 0]
+
+
+def _sum(values: Floats, present: Bools, groups: Groups) -> Floats:
+    return corrected(*group_sums(values, present, groups))
+
+
+def _mean(values: Floats, present: Bools, groups: Groups) -> Floats:
+    """Divide the sum by the count; where it overflows, add up shares of the count instead."""
+    counts = np.maximum(groups.counts(present), 1)
+    totals, lost = group_sums(values, present, groups)
+    with np.errstate(invalid="ignore", over="ignore"):
+        means = corrected(totals / counts, lost / counts)
+        if np.isinf(totals).any():
+            shares = group_sums(values / counts[groups.number], present, groups)
+            means = np.where(np.isinf(totals), corrected(*shares), means)
+    return means
+
+
+def _variance(values: Floats, present: Bools, groups: Groups) -> Floats:
+    """Two passes, on distances from the smallest value: equal values have variance 0 exactly."""
+    smallest = _smallest(values, present, groups)[groups.number]
+    with np.errstate(invalid="ignore", over="ignore"):
+        distances = values - smallest
+        distances -= _mean(distances, present, groups)[groups.number]
+        return _mean(distances * distances, present, groups)
+
+
+def _deviation(values: Floats, present: Bools, groups: Groups) -> Floats:
+    return np.sqrt(_variance(values, present, groups))
+
+
+def _smallest(values: Floats, present: Bools, groups: Groups) -> Floats:
+    """NaN only where all values are NaN: `fmin` prefers any number."""
+    ordered = np.where(present, values, np.nan)[groups.order]
+    smallest: Floats = np.fmin.reduceat(ordered, groups.first, axis=0)
+    return smallest
+
+
+def _largest(values: Floats, present: Bools, groups: Groups) -> Floats:
+    return -_smallest(-values, present, groups)
+
+
+def _count(values: Floats, present: Bools, groups: Groups) -> Floats:  # noqa: ARG001 - a Reducer
+    return groups.counts(present).astype(np.float64)
+
+
+def _one(values: Floats, present: Bools, groups: Groups) -> Floats:  # noqa: ARG001 - a Reducer
+    return np.ones((groups.count, values.shape[1]))
+
+
+REDUCERS: Final[Mapping[str, Reducer]] = {
+    "avg": _mean,
+    "count": _count,
+    "group": _one,
+    "max": _largest,
+    "min": _smallest,
+    "stddev": _deviation,
+    "stdvar": _variance,
+    "sum": _sum,
+}
