@@ -14,6 +14,7 @@ from aggregator.model.arrays import Bools, Codes
 from aggregator.model.labels import METRIC_NAME, LabelTable
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.functions.function import Call
+from aggregator.promql.operators.rows import merge_equal
 from aggregator.promql.regex import compile_regex
 
 # A replacement's references: `$$`, `$name`, `${name}`; a `$` that starts none of them stays.
@@ -78,34 +79,11 @@ def label_join(call: Call) -> StepMatrix:
     return _with_label(matrix, dst, codes, np.ones(group.size, dtype=np.bool_))
 
 
-def merged(matrix: StepMatrix) -> StepMatrix:
-    """Return *matrix* with rows of equal labels joined to one.
-
-    Raises `QueryExecutionError` if two of them have a value at the same step
-    (`mergeSeriesWithSameLabelset`).
-    """
-    group, first = matrix.series.groups()
-    if first.size == group.size:
-        return matrix
-    order = np.argsort(group, kind="stable")
-    starts = np.searchsorted(group[order], np.arange(first.size))
-    present = matrix.present[order]
-    if (np.add.reduceat(present, starts, axis=0, dtype=np.int64) > 1).any():
-        raise QueryExecutionError("vector cannot contain metrics with the same labelset")
-    values = np.where(present, matrix.values[order], 0.0)
-    return StepMatrix(
-        matrix.series.take(first),
-        np.add.reduceat(values, starts, axis=0),
-        np.logical_or.reduceat(present, starts, axis=0),
-        matrix.drop_name[first],
-    )
-
-
 def _with_label(matrix: StepMatrix, name: str, codes: Codes, changed: Bools) -> StepMatrix:
     column = np.where(changed, codes, matrix.series.column(name)).astype(np.int32)
     series: LabelTable = matrix.series.with_column(name, column)
     drop_name = matrix.drop_name & ~changed if name == METRIC_NAME else matrix.drop_name
-    return merged(StepMatrix(series, matrix.values, matrix.present, drop_name))
+    return merge_equal(StepMatrix(series, matrix.values, matrix.present, drop_name))
 
 
 def _template(replacement: str) -> Callable[[_Match], str]:

@@ -13,6 +13,8 @@ from aggregator.model.arrays import Ints
 from aggregator.model.labels import LabelTable
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.functions.function import Call
+from aggregator.promql.operators.order import label_order
+from aggregator.promql.operators.rows import take
 
 _CHUNKS = re.compile(r"[0-9]+|[^0-9]+")
 
@@ -50,7 +52,7 @@ def _by_value(call: Call, sign: float) -> StepMatrix:
     if call.steps.count != 1:
         return matrix
     rows = np.flatnonzero(matrix.present[:, 0])
-    return _take(matrix, rows[np.argsort(sign * matrix.values[rows, 0], kind="stable")])
+    return take(matrix, rows[np.argsort(sign * matrix.values[rows, 0], kind="stable")])
 
 
 def _by_label(call: Call, *, descending: bool) -> StepMatrix:
@@ -62,7 +64,7 @@ def _by_label(call: Call, *, descending: bool) -> StepMatrix:
     names = [call.text(position) for position in range(1, len(call.args))]
     keys = [_natural_ranks(series, name) for name in names]
     order = np.lexsort((_label_set_ranks(series), *reversed(keys)))
-    return _take(matrix, rows[order[::-1] if descending else order])
+    return take(matrix, rows[order[::-1] if descending else order])
 
 
 def _natural_ranks(series: LabelTable, name: str) -> Ints:
@@ -75,14 +77,7 @@ def _natural_ranks(series: LabelTable, name: str) -> Ints:
 
 
 def _label_set_ranks(series: LabelTable) -> Ints:
-    """Return the place of each row among all label sets, compared name by name and by value."""
-    keys = [sorted(labels.items()) for labels in series.dicts()]
-    ranks = np.empty(len(keys), dtype=np.int64)
-    ranks[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
+    """Return the place of each row among all label sets."""
+    ranks = np.empty(len(series), dtype=np.int64)
+    ranks[label_order(series)] = np.arange(len(series))
     return ranks
-
-
-def _take(matrix: StepMatrix, rows: Ints) -> StepMatrix:
-    return StepMatrix(
-        matrix.series.take(rows), matrix.values[rows], matrix.present[rows], matrix.drop_name[rows]
-    )

@@ -12,8 +12,6 @@ from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.promql.functions.ragged import walks
 from aggregator.promql.windows import Windows
 
-_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
-
 
 def rate(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
     """Return the per-second increase of a counter, extrapolated (`extrapolatedRate`)."""
@@ -61,11 +59,6 @@ def resets(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
     """Return how often the value fell (`funcResets`)."""
     values = windows.samples.values
     return _steps_inside(windows, values[1:] < values[:-1])
-
-
-def may_be_counter(name: str) -> bool:
-    """Tell whether a metric's name is one of a counter, or empty, as Prometheus guesses."""
-    return not name or name.endswith(_COUNTER_SUFFIXES)
 
 
 def _last_two(windows: Windows) -> tuple[Ints, Ints, Bools]:
