@@ -26,18 +26,24 @@ global: {{scrape_interval: 200ms}}
 scrape_configs:
   - job_name: nginx
     metrics_path: /nginx
-    static_configs: [{{targets: ["{host}"], labels: {{cluster: eu, namespace: ingress-nginx}}}}]
+    static_configs:
+      - {{targets: ["{host}"], labels: {{cluster: eu, namespace: ingress-nginx, service: nginx}}}}
+  - job_name: cluster
+    metrics_path: /cluster
+    static_configs: [{{targets: ["{host}"], labels: {{cluster: eu}}}}]
   - job_name: traefik
     metrics_path: /traefik
     static_configs: [{{targets: ["{host}"], labels: {{cluster: us}}}}]
 """
-NGINX = """
+CLUSTER = """
 node_cpu_seconds_total{{cpu="0",mode="idle"}} {idle}
 node_cpu_seconds_total{{cpu="0",mode="user"}} {busy}
 kube_node_status_condition{{node="n1",condition="Ready",status="true"}} 1
 kube_pod_info{{namespace="shop",pod="web-0"}} 1
 kube_deployment_spec_replicas{{namespace="shop",deployment="web"}} 3
 kube_statefulset_replicas{{namespace="shop",statefulset="db"}} 2
+"""
+NGINX = """
 nginx_ingress_controller_requests{{namespace="shop",service="web",status="200"}} {busy}
 nginx_ingress_controller_requests{{namespace="shop",service="web",status="204"}} {busy}
 nginx_ingress_controller_requests{{namespace="shop",service="web",status="503"}} {busy}
@@ -52,7 +58,7 @@ traefik_service_requests_total{{service="shop-eu-web-80@kubernetes",code="200"}}
 def expose(request: Request) -> Response:
     """Answer a scrape with counters that follow the clock: one second of work in each second."""
     now = time.time()
-    text = NGINX if request.path == "/nginx" else TRAEFIK
+    text = {"/cluster": CLUSTER, "/nginx": NGINX, "/traefik": TRAEFIK}[request.path]
     body = text.format(busy=now, idle=3 * now).lstrip()
     return Response(body=body.encode(), content_type="text/plain")
 
