@@ -10,7 +10,7 @@ batch (probes, a range) gets a small honest answer.
 import asyncio
 import gzip
 import sys
-from urllib.parse import parse_qs, unquote_plus, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 SERIES, HANGING = 2_000, 0
 
@@ -36,9 +36,7 @@ def vector(time: str) -> bytes:
 
 
 class FakeCluster(asyncio.Protocol):
-    """Answers one connection."""
-
-    answers: dict[str, bytes]
+    """Reads the requests of one connection; what is answered is for subclasses to say."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -63,25 +61,15 @@ class FakeCluster(asyncio.Protocol):
     def answer(self, target: str, form: str) -> None:
         """Answer one request."""
         parts = urlsplit(target)
-        number = int(parts.path.split("/")[2])
-        if number < HANGING:
-            return
-        query = parse_qs(parts.query or form)
-        expression = unquote_plus(query.get("query", [""])[0])
-        if parts.path.endswith("/query") and "fleet_bench" in expression:
-            time = query["time"][0]
-            body = self.answers.get(time)
-            if body is None:
-                body = self.answers[time] = vector(time)
-                while len(self.answers) > 8:
-                    del self.answers[next(iter(self.answers))]
-            if "count(" in expression:
-                body = gzip.compress(_count(time).encode())
-            self.send(body)
-        else:
-            kind = "matrix" if parts.path.endswith("/query_range") else "vector"
-            empty = f'{{"status":"success","data":{{"resultType":"{kind}","result":[]}}}}'
-            self.send(gzip.compress(empty.encode()))
+        self.serve(parts.path, parse_qs(parts.query or form))
+
+    def serve(self, path: str, query: dict[str, list[str]]) -> None:
+        """Answer one query, or never."""
+        self.send(self.reply(path, query))
+
+    def reply(self, path: str, query: dict[str, list[str]]) -> bytes:
+        """Return the compressed answer of one query."""
+        raise NotImplementedError
 
     def send(self, body: bytes) -> None:
         """Send a compressed JSON answer."""
@@ -90,6 +78,33 @@ class FakeCluster(asyncio.Protocol):
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
+
+
+class FakeFleet(FakeCluster):
+    """Answers for all clusters: each path is one of them."""
+
+    answers: dict[str, bytes]
+
+    def serve(self, path: str, query: dict[str, list[str]]) -> None:
+        """Answer one query, or never if the cluster hangs."""
+        if int(path.split("/")[2]) >= HANGING:
+            super().serve(path, query)
+
+    def reply(self, path: str, query: dict[str, list[str]]) -> bytes:
+        """Return the compressed answer of one query."""
+        expression = query.get("query", [""])[0]
+        if not path.endswith("/query") or "fleet_bench" not in expression:
+            kind = "matrix" if path.endswith("/query_range") else "vector"
+            empty = f'{{"status":"success","data":{{"resultType":"{kind}","result":[]}}}}'
+            return gzip.compress(empty.encode())
+        time = query["time"][0]
+        if "count(" in expression:
+            return gzip.compress(_count(time).encode())
+        if time not in self.answers:
+            self.answers[time] = vector(time)
+            while len(self.answers) > 8:
+                del self.answers[next(iter(self.answers))]
+        return self.answers[time]
 
 
 def _count(time: str) -> str:
@@ -101,9 +116,9 @@ async def main() -> None:
     """Serve until the process is ended."""
     global SERIES, HANGING
     port, SERIES, HANGING = (int(argument) for argument in sys.argv[1:4])
-    FakeCluster.answers = {}
+    FakeFleet.answers = {}
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(FakeCluster, "127.0.0.1", port, backlog=1024)
+    server = await loop.create_server(FakeFleet, "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 
 

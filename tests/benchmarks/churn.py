@@ -1,0 +1,159 @@
+"""Bar (c): 200,000 new series a minute for ten minutes, and memory after they have expired.
+
+One cluster with its budget lifted is collected by the real collector, writer and store; the clock
+is simulated, so that ten minutes take as long as the work does and a day passes at once.
+"""
+
+import argparse
+import contextlib
+import gc
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from aggregator.collect.context import Context
+from aggregator.collect.cycle import ClusterCollector
+from aggregator.fleet.health import HealthBoard
+from aggregator.fleet.registry import Registry
+from aggregator.fleet.settings import ClusterSettings, CollectSettings
+from aggregator.model.samples import SampleBlock
+from aggregator.profile.format import Profile
+from aggregator.state.bindings import Bindings
+from aggregator.state.database import open_database
+from aggregator.state.gaps import Gaps
+from aggregator.state.watermarks import Watermarks
+from aggregator.store.open import open_store
+from aggregator.store.settings import StoreSettings
+from aggregator.store.writer import StoreWriter
+from tests.benchmarks.processes import helper
+from tests.benchmarks.report import Row, publish
+from tests.servers import answers, free_port, wait_until
+
+SERIES, INTERVAL_SECONDS, MINUTES = 50_000, 15, 10
+DAY_MS = 86_400_000
+
+
+class Clock:
+    """The simulated wall clock, in ms."""
+
+    def __init__(self) -> None:
+        self.now_ms = int(time.time() * 1000)
+
+    def __call__(self) -> int:
+        """Return the present time."""
+        return self.now_ms
+
+
+def rss_mb() -> float:
+    """Return the resident size of this process after a collection of garbage."""
+    gc.collect()
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def collector(path: str, port: int, series: int, context: Context) -> ClusterCollector:
+    """Return the collector of the cluster that serves *path* of the fake server."""
+    own = ClusterSettings.model_validate(
+        {
+            "name": path,
+            "region": "bench",
+            "prometheus": {"url": f"http://127.0.0.1:{port}/{path}"},
+        }
+    )
+    defaults = CollectSettings.model_validate(
+        {
+            "interval": f"{INTERVAL_SECONDS}s",
+            "lag": "0s",
+            "profile": [],
+            "raw": [{"match": "churn_total"}],
+            "limits": {"series": 10 * series, "timeout": "60s"},
+        }
+    )
+    (cluster,) = Registry([own], defaults)
+    return ClusterCollector(cluster, Profile(()), context)
+
+
+def cycles(source: ClusterCollector, clock: Clock, count: int) -> None:
+    """Run *count* collections, one interval apart."""
+    for _ in range(count):
+        clock.now_ms += INTERVAL_SECONDS * 1000
+        outcome = source.cycle()
+        assert outcome is not None, "a cycle was skipped"
+        assert outcome.answered, outcome.error
+
+
+def drain(writer: StoreWriter) -> None:
+    """Wait until everything submitted so far is stored."""
+    stored = threading.Event()
+    writer.submit(SampleBlock.empty(), stored.set, 60)
+    assert stored.wait(120)
+
+
+def main() -> int:
+    """Run the benchmark and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the size, not recorded")
+    quick = parser.parse_args().quick
+    series, minutes = (5_000, 3) if quick else (SERIES, MINUTES)
+    with contextlib.ExitStack() as stack:
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        port = free_port()
+        arguments = [str(port), str(series), str(INTERVAL_SECONDS)]
+        stack.enter_context(helper("tests.benchmarks.fake_churn", arguments))
+        ready = f"http://127.0.0.1:{port}/steady/api/v1/query?query=1"
+        wait_until(lambda: answers(ready), 20, "the fake source answers")
+        clock = Clock()
+        store = open_store(StoreSettings(path=base / "store"))
+        stack.callback(store.close)
+        state = open_database(base / "state.db")
+        stack.callback(state.close)
+        writer = StoreWriter(store)
+        writer.start()
+        stack.callback(writer.stop)
+        context = Context(
+            series=store,
+            writer=writer,
+            watermarks=Watermarks(state),
+            gaps=Gaps(state),
+            bindings=Bindings(state),
+            health=HealthBoard(),
+            now=clock,
+        )
+        steady = collector("steady", port, series, context)
+        stack.callback(steady.close)
+        cycles(steady, clock, 8)
+        drain(writer)
+        before, known = rss_mb(), store.series_count
+        churning = collector("churn", port, series, context)
+        begun = time.monotonic()
+        cycles(churning, clock, minutes * 60 // INTERVAL_SECONDS)
+        drain(writer)
+        took = time.monotonic() - begun
+        peak, churned = rss_mb(), store.series_count - known
+        churning.close()
+        clock.now_ms += 2 * DAY_MS
+        cycles(steady, clock, 4)
+        drain(writer)
+        forgotten = store.expire(clock.now_ms - DAY_MS)
+        cycles(steady, clock, 4)
+        drain(writer)
+        after = rss_mb()
+    expected = series * minutes * 60 // INTERVAL_SECONDS
+    row = Row(
+        "c: series churn",
+        f"{series * 60 // INTERVAL_SECONDS} new series a minute for {minutes} min "
+        f"({churned} in all, {took:.0f} s of work)",
+        f"RSS {before:.0f} MB before, {peak:.0f} at its height, {after:.0f} after retention",
+        "none",
+        f"{after / before:.2f}",
+        "≤ 1.20 of before",
+        f"{after:.0f} MB",
+        after <= 1.2 * before and churned >= expected and forgotten >= expected and not quick,
+    )
+    return publish([row], quick=quick)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
