@@ -1,15 +1,21 @@
 """The command line as a whole: its commands, its exit status, its errors."""
 
 import sys
+from typing import Annotated
 
-import click
 import typer
 
 from aggregator import __version__
-from aggregator.cli import clusters, query
+from aggregator.cli import clusters, config, demo, query, serve
 from aggregator.errors import AggregatorError, ConfigError, QuerySyntaxError
 
 FINE, PROBLEMS, MISUSED = 0, 1, 2
+
+
+def _exit(status: object) -> None:
+    """End with the status that a command returned."""
+    raise typer.Exit(status if isinstance(status, int) else FINE)
+
 
 app = typer.Typer(
     name="aggregator",
@@ -17,7 +23,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    result_callback=_exit,
 )
+app.command("serve")(serve.serve)
+app.add_typer(demo.app, name="demo")
+app.add_typer(config.app, name="config")
 app.command("query")(query.query)
 app.command("clusters")(clusters.clusters)
 
@@ -25,24 +35,21 @@ app.command("clusters")(clusters.clusters)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0 if all is fine, 1 for problems, 2 for wrong use."""
     try:
-        result = app(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        app(args=arguments)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else FINE
     except (ConfigError, QuerySyntaxError) as error:
         print(f"error: {error}", file=sys.stderr)
         return MISUSED
     except AggregatorError as error:
         print(f"error: {error}", file=sys.stderr)
         return PROBLEMS
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    return result if isinstance(result, int) else FINE
+    return FINE
 
 
 @app.callback(invoke_without_command=True)
 def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         print(f"fleet-aggregator {__version__}")
