@@ -36,17 +36,11 @@ class ConfigWatch:
         try:
             loaded = load_config(self._path)
         except ConfigError as error:
-            _LOG.error("configuration is broken; the running one stays", error=str(error))  # noqa: TRY400  the message says all
+            _LOG.error("configuration is broken; the running one stays", error=str(error))
             return f"not reloaded: {error}"
-        kept = [
-            block
-            for block in NEEDS_RESTART
-            if getattr(loaded.config, block) != getattr(self._running, block)
-        ]
+        self._running, kept = _appliable(loaded.config, self._running)
         if kept:
-            _LOG.warning("changed blocks need a restart and keep their values", blocks=kept)
-        running = {block: getattr(self._running, block) for block in NEEDS_RESTART}
-        self._running = loaded.config.model_copy(update=running)
+            _LOG.warning("what changed here needs a restart and keeps its value", kept=kept)
         self._seen = self._signature(self._running)
         apply(self._running)
         _LOG.info("configuration reloaded", clusters=len(self._running.clusters))
@@ -55,6 +49,17 @@ class ConfigWatch:
     def _signature(self, config: FleetConfig) -> Signature:
         files = [self._path, *included_files(self._path, list(config.include))]
         return tuple(_stat(file) for file in files)
+
+
+def _appliable(new: FleetConfig, running: FleetConfig) -> tuple[FleetConfig, list[str]]:
+    """Return *new* with the running values of what needs a restart, and what was kept so."""
+    values = {block: getattr(running, block) for block in NEEDS_RESTART}
+    kept = [block for block, value in values.items() if getattr(new, block) != value]
+    profile = running.collect.profile
+    if new.collect.profile != profile:
+        kept.append("collect.profile")
+    values["collect"] = new.collect.model_copy(update={"profile": profile})
+    return new.model_copy(update=values), kept
 
 
 def _stat(file: Path) -> tuple[str, int, int, int]:
