@@ -12,6 +12,7 @@ from aggregator import __version__
 from aggregator.api import docs, health
 from aggregator.api.auth import Authenticator
 from aggregator.api.edge import Edge, Gate
+from aggregator.api.exchange import Route
 from aggregator.api.fleet import FleetApi
 from aggregator.api.prometheus import Catalog, PrometheusApi
 from aggregator.api.settings import ApiSettings
@@ -22,6 +23,7 @@ from aggregator.promql.engine import Engine
 _TAGS = {
     "prometheus": "Prometheus's HTTP API over the central store.",
     "fleet": "What the fleet is and how fresh its data is. Every answer names its `sources`.",
+    "pages": "What people open in a browser.",
     "health": "Whether this process is well.",
     "documentation": "This documentation.",
 }
@@ -37,7 +39,7 @@ class Dependencies:
 
     *freshness* words what the data read by a query lacks at a time in ms; *clusters* returns the
     state of every registered cluster; *waiting* says, from memory, what readiness waits for;
-    *routers* are further pages, which get the same access checks.
+    *routes* are further pages, which get the same access checks.
     """
 
     settings: ApiSettings
@@ -47,7 +49,7 @@ class Dependencies:
     clusters: Callable[[], Sequence[ClusterView]]
     waiting: Callable[[], Sequence[str]]
     now_ms: Callable[[], int]
-    routers: Sequence[fastapi.APIRouter] = ()
+    routes: Sequence[Route] = ()
 
 
 def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
@@ -79,6 +81,7 @@ def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
         *FleetApi(dependencies.clusters).routes(),
         *health.routes(dependencies.waiting),
         *docs.routes(openapi),
+        *dependencies.routes,
     ):
         endpoint = edge.endpoint(route)
         for method in route.methods:
@@ -91,8 +94,6 @@ def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
                 include_in_schema=method != "HEAD",
                 **docs.operation(route, method),
             )
-    for router in dependencies.routers:
-        app.include_router(router, dependencies=[fastapi.Depends(edge.guard)])
     edge.install(app)
     app.add_middleware(Gate, authenticator=authenticator, https=settings.tls is not None)
     return app

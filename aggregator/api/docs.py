@@ -1,5 +1,6 @@
 """The documentation page, rendered here from the OpenAPI document; it loads nothing from afar."""
 
+import re
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
@@ -11,11 +12,14 @@ from aggregator.api.exchange import HTML, Lane, Reply, Request, Route, Schema
 from aggregator.api.schemas import ERROR
 
 _STYLE_PATH = "/docs/style.css"
+_PLACEHOLDER = re.compile(r"\{(\w+)(?::\w+)?\}")
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]+")
 
 
 def operation(route: Route, method: str) -> dict[str, Any]:
     """Return what the OpenAPI document says of *method* on *route*, in FastAPI's words."""
-    in_path = [each for each in route.parameters if f"{{{each.name}}}" in route.path]
+    placeholders = set(_PLACEHOLDER.findall(route.path))
+    in_path = [each for each in route.parameters if each.name in placeholders]
     in_query = [each for each in route.parameters if each not in in_path]
     extra: dict[str, Any] = {
         "parameters": [
@@ -39,13 +43,13 @@ def operation(route: Route, method: str) -> dict[str, Any]:
             "description": _STATUS[status],
             "content": {"application/json": {"schema": dict(ERROR)}},
         }
-    name = route.path.strip("/").translate(str.maketrans("/{}", "___")) or "root"
+    name = _NOT_IN_NAMES.sub("_", route.path).strip("_") or "root"
     return {
         "operation_id": f"{method.lower()}_{name}",
         "openapi_extra": extra,
         "responses": answers,
         "summary": route.summary,
-        "description": f"{route.description} For {route.access.value}.".strip(),
+        "description": f"{route.description} Open to {route.access.value}.".strip(),
         "tags": [route.tag],
     }
 

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
 import fastapi
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from isal import isal_zlib
@@ -125,18 +124,9 @@ class Edge:
                 else errors.reply(500, "internal", errors.INTERNAL)
             )
 
-        async def invalid(_request: fastapi.Request, _error: Exception) -> Response:
-            return _response(errors.reply(400, "bad_data", "a parameter is missing or malformed"))
-
         app.add_exception_handler(HTTPException, not_routed)
-        app.add_exception_handler(RequestValidationError, invalid)
         app.add_exception_handler(AggregatorError, refused)
         app.add_exception_handler(Exception, refused)
-
-    async def guard(self, request: fastapi.Request) -> None:
-        """Refuse changes by who may not make them; a dependency of routers that are not ours."""
-        if request.method not in _READS:
-            self._check_change(request.scope["caller"], _headers(request.scope))
 
     def _check_change(self, caller: Caller, headers: Mapping[str, str]) -> None:
         if caller.role is not Role.OPERATOR:
