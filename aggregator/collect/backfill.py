@@ -101,8 +101,9 @@ class Backfill:
 
     def _read(self, source: PrometheusSource, piece: Piece) -> None:
         batch, steps = piece.batch, self._steps(piece)
+        known = batch.digest(self.context.series.generation)
         answer = source.query_range(
-            batch.expr, piece.start_ms, piece.end_ms, steps.step_ms, known=batch.digest
+            batch.expr, piece.start_ms, piece.end_ms, steps.step_ms, known=known
         )
         layout = self.metrics.layout(batch, answer)
         grid, there = on_grid(answer.offsets, answer.times, answer.values, steps)

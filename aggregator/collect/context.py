@@ -26,6 +26,11 @@ class QueueFullError(AggregatorError):
 class SeriesNames(Protocol):
     """Gives label sets their ids (the part of the store that collectors use)."""
 
+    @property
+    def generation(self) -> int:
+        """Changes whenever ids were forgotten: kept ids have to be asked for again."""
+        ...
+
     def series_ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
         """Return the id of each label set, giving new ones an id."""
         ...

@@ -127,8 +127,9 @@ class ClusterCollector:
     def _collect_recorded(self, time_ms: int, progress: _Progress) -> None:
         try:
             new = self._bind(time_ms, progress)
-            self._plan()
-            for batch in self._batches:
+            if new or self._quarantined:
+                self._plan()
+            for batch in list(self._batches):
                 self._collect_batch(batch, time_ms, progress)
         except SourceUnreachableError:
             raise
@@ -152,10 +153,9 @@ class ClusterCollector:
             if error.kind not in QUERY_REFUSED:
                 raise
             self._quarantine(batch, time_ms)
-            asked = {item.key for item in batch.bound}
             self._plan()
             for rest in self._batches:
-                if asked.issuperset(item.key for item in rest.bound):
+                if batch.keys >= rest.keys:
                     self._collect_once(rest, time_ms, progress)
 
     def _collect_once(self, batch: Batch, time_ms: int, progress: _Progress) -> None:
@@ -189,11 +189,9 @@ class ClusterCollector:
             del self._quarantined[key]
             self._context.health.quarantine(self.cluster.name, key[0], "")
         bound = [item for item in self._binder.bound if item.key not in self._quarantined]
-        known = {batch.bound: batch for batch in self._batches}
-        self._batches = [
-            known.get(part) or Batch.of(part, self.cluster.prometheus.selector)
-            for part in batches(bound)
-        ]
+        known = {batch.keys: batch for batch in self._batches}
+        made = [Batch.of(part, self.cluster.prometheus.selector) for part in batches(bound)]
+        self._batches = [known.get(batch.keys, batch) for batch in made]
 
     def _plan_history(self, new: Sequence[Bound], time_ms: int) -> None:
         """Read back what was bound just now; at first everything, from where its data ends."""

@@ -26,6 +26,7 @@ class RawLayout:
     """
 
     digest: bytes
+    generation: int
     ids: Ids
     kept: Bools
     truncated: bool
@@ -47,6 +48,12 @@ class SeriesCache:
     context: Context
     _now: dict[int, int] = field(default_factory=dict)
     _before: dict[int, int] = field(default_factory=dict)
+    _generation: int = -1
+
+    def digest(self, layout: RawLayout | None) -> bytes | None:
+        """Return the digest of *layout* if none of its ids was forgotten since."""
+        current = self.context.series.generation
+        return layout.digest if layout is not None and layout.generation == current else None
 
     def layout(
         self, digest: bytes, metrics: Sequence[bytes], limit: int
@@ -60,6 +67,9 @@ class SeriesCache:
         if cut:
             rows = sorted(rows, key=metrics.__getitem__)[:limit]  # type: ignore[assignment]
             self.context.reject(self.cluster.name, {"series_limit": cut})
+        generation = self.context.series.generation
+        if generation != self._generation:
+            self._now, self._before, self._generation = {}, {}, generation
         found, names = self._find([metrics[row] for row in rows])
         ids = np.full(len(metrics), -1, np.int64)
         ids[rows] = found
@@ -68,7 +78,7 @@ class SeriesCache:
         kept[first] = True  # rows that became one series: the first speaks
         kept &= ids >= 0
         stored = np.where(kept, ids, 0).astype(np.uint32)
-        return RawLayout(digest, stored, kept, bool(cut)), names
+        return RawLayout(digest, generation, stored, kept, bool(cut)), names
 
     def _find(self, metrics: Sequence[bytes]) -> tuple[list[int], frozenset[str]]:
         """Return an id for each label set, -1 for one that is refused."""

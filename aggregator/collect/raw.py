@@ -146,7 +146,7 @@ class RawCopy:
         left_ms = oldest if until is None else max(until - OVERLAP_MS, oldest)
         expr = f"{self.expr}[{time_ms - left_ms}ms]"
         try:
-            answer = source.instant(expr, time_ms, known=_digest(self._window))
+            answer = source.instant(expr, time_ms, known=self.cache.digest(self._window))
         except SourceError as error:
             self._shorten(error)
             raise
@@ -186,7 +186,7 @@ class RawCopy:
 
     def _ask_alive(self, source: PrometheusSource, time_ms: int, limit: int) -> Ids | None:
         """Return the ids that the source shows at *time_ms*, None if it shows only a part."""
-        answer = source.instant(self.expr, time_ms, known=_digest(self._instant))
+        answer = source.instant(self.expr, time_ms, known=self.cache.digest(self._instant))
         self._instant = layout = self._layout(answer, self._instant, limit)
         if layout.truncated or partial_reason(answer):
             return None
@@ -231,7 +231,3 @@ class RawCopy:
             )
 
         return stored
-
-
-def _digest(layout: RawLayout | None) -> bytes | None:
-    return None if layout is None else layout.digest

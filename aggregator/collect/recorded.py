@@ -27,6 +27,7 @@ class Layout:
     """
 
     digest: bytes
+    generation: int
     normalized: Normalized
     ids: Ids
     kept: Bools
@@ -55,9 +56,14 @@ class Batch:
         return Batch(tuple(bound), batch_expression(bound, selector))
 
     @property
-    def digest(self) -> bytes | None:
-        """Digest of the label sets that are known."""
-        return None if self.layout is None else self.layout.digest
+    def keys(self) -> frozenset[tuple[str, str]]:
+        """The metrics and candidates that are asked for."""
+        return frozenset(item.key for item in self.bound)
+
+    def digest(self, generation: int) -> bytes | None:
+        """Return the digest of the label sets whose ids are known and not forgotten since."""
+        layout = self.layout
+        return layout.digest if layout is not None and layout.generation == generation else None
 
 
 @dataclass(slots=True)
@@ -78,7 +84,8 @@ class RecordedMetrics:
 
         Raises `SourceError`, and `StoreError` or `QueueFullError` with nothing stored.
         """
-        answer = source.instant(batch.expr, time_ms, known=batch.digest)
+        known = batch.digest(self.context.series.generation)
+        answer = source.instant(batch.expr, time_ms, known=known)
         if answer.times.size != answer.offsets.size - 1:
             raise SourceMalformedError(
                 self.cluster.name, "an instant query was answered by a range", kind="wrong_json"
@@ -108,6 +115,7 @@ class RecordedMetrics:
         if answer.metrics is None and batch.layout is not None:
             return batch.layout
         cluster, metrics = self.cluster, answer.metrics or ()
+        generation = self.context.series.generation
         normalized = normalize(metrics, batch.bound, cluster.name, cluster.region)
         kept, cut = _within(cluster.collect.limits.series, normalized.labels)
         ids = np.zeros(kept.size, np.uint32)
@@ -118,7 +126,7 @@ class RecordedMetrics:
         unique = tuple(dict.fromkeys(names))
         position = np.array([unique.index(name) for name in names], dtype=np.int64)
         batch.layout = Layout(
-            answer.digest, normalized, ids, kept, position[normalized.rule], unique
+            answer.digest, generation, normalized, ids, kept, position[normalized.rule], unique
         )
         return batch.layout
 
