@@ -1,6 +1,7 @@
 """What settings are built from: the base model, durations, sizes, secrets, HTTP auth and TLS."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -84,11 +85,20 @@ def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
-def _text_schema(pattern: str, examples: list[str]) -> Any:  # noqa: ANN401  pydantic's own type
+def format_size(size: int) -> str:
+    """Return *size* bytes as the shortest size text (`67108864` is `64MiB`)."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _SIZE_BYTES[unit] == 0:
+            return f"{size // _SIZE_BYTES[unit]}{unit}"
+    return f"{size}B"
+
+
+def _text_schema(pattern: str, examples: list[str], text: Callable[[int], str]) -> Any:  # noqa: ANN401  pydantic's own type
     """Describe a value written as text but kept as an integer, also in the JSON Schema."""
+    as_text = core_schema.plain_serializer_function_ser_schema(text, when_used="json")
 
     def schema(_source: object, _handler: object) -> core_schema.CoreSchema:
-        return core_schema.int_schema(ge=0, strict=True)
+        return core_schema.int_schema(ge=0, strict=True, serialization=as_text)
 
     def json_schema(_schema: object, _handler: object) -> dict[str, object]:
         return {"type": "string", "pattern": pattern, "examples": examples}
@@ -99,12 +109,14 @@ def _text_schema(pattern: str, examples: list[str]) -> Any:  # noqa: ANN401  pyd
 # Kept as milliseconds.
 Duration: TypeAlias = Annotated[
     int,
-    _text_schema(r"^([0-9]+(ms|[smhdwy]))+$", ["30s", "5m", "1h30m"]),
+    _text_schema(r"^([0-9]+(ms|[smhdwy]))+$", ["30s", "5m", "1h30m"], format_duration_ms),
     BeforeValidator(_duration),
 ]
 # Kept as bytes.
 Size: TypeAlias = Annotated[
-    int, _text_schema(r"^[0-9.]+ ?([KMGT]i?B|kB|B)?$", ["64MiB", "50GiB"]), BeforeValidator(_size)
+    int,
+    _text_schema(r"^[0-9.]+ ?([KMGT]i?B|kB|B)?$", ["64MiB", "50GiB"], format_size),
+    BeforeValidator(_size),
 ]
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 

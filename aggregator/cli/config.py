@@ -38,6 +38,6 @@ def check(config: ConfigFile = DEFAULT_FILE) -> int:
 def schema() -> int:
     """Print the JSON Schema of the configuration, for editors."""
     with server_packages():
-        from aggregator.config.document import FleetConfig
-    print(json.dumps(FleetConfig.model_json_schema(), indent=2))
+        from aggregator.config.schema import json_schema
+    print(json.dumps(json_schema(), indent=2))
     return 0

@@ -37,6 +37,8 @@ NOT_AVAILABLE: tuple[tuple[str, ...], ...] = (
     ("clusters", "*", "residency"),
     ("clusters", "*", "ingress_addresses"),
     ("clusters", "*", "prometheus", "auth", "oauth2"),
+    ("clusters", "*", "prometheus", "dialect"),
+    ("collect", "backfill"),
     ("notify", "inhibit_rules"),
     ("notify", "time_intervals"),
     ("notify", "heartbeat"),

@@ -34,12 +34,6 @@ class RawSelector(Settings):
     interval: Duration | None = None
 
 
-class BackfillSettings(Settings):
-    """How far back a cluster is asked for what we missed."""
-
-    max_age: Duration = parse_duration_ms("24h")
-
-
 class CollectSettings(Settings):
     """How every cluster is collected."""
 
@@ -49,7 +43,6 @@ class CollectSettings(Settings):
     profile: str | tuple[str, ...] = "kubernetes"
     raw: tuple[RawSelector, ...] = ()
     limits: Limits = Limits()
-    backfill: BackfillSettings = BackfillSettings()
 
     @field_validator("interval")
     @classmethod

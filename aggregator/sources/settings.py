@@ -1,22 +1,8 @@
 """Settings of the servers a cluster has."""
 
-from enum import Enum
-
 from pydantic import AnyHttpUrl, model_validator
 
 from aggregator.settings import HttpAuth, Settings, Tls
-
-
-class Dialect(Enum):
-    """Which server answers PromQL; it changes how collection asks."""
-
-    AUTO = "auto"
-    PROMETHEUS = "prometheus"
-    THANOS = "thanos"
-    MIMIR = "mimir"
-    VICTORIAMETRICS = "victoriametrics"
-    GMP = "gmp"
-    AZURE = "azure"
 
 
 class PrometheusSettings(Settings):
@@ -25,7 +11,6 @@ class PrometheusSettings(Settings):
     url: AnyHttpUrl | None = None
     replicas: tuple[AnyHttpUrl, ...] = ()
     selector: str = ""
-    dialect: Dialect = Dialect.AUTO
     auth: HttpAuth = HttpAuth()
     tls: Tls = Tls()
     proxy_url: AnyHttpUrl | None = None
