@@ -31,6 +31,12 @@ class NewSeries:
     names: list[tuple[str, ...]]
     values: list[tuple[str, ...]]
 
+    def batches(self, size: int) -> "Iterator[NewSeries]":
+        """Yield the series, at most *size* at once."""
+        for start in range(0, len(self.ids), size):
+            rows = slice(start, start + size)
+            yield NewSeries(self.ids[rows], self.metrics[rows], self.names[rows], self.values[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
@@ -88,18 +94,15 @@ class LabelIndex:
                 found[rows] = self._shape_ids(tuple(sorted(shape)), [series[row] for row in rows])
         return found
 
-    def load(self, ids: Ids, metrics: Sequence[str], columns: Mapping[str, Codes]) -> None:
-        """Take series that have an id (ascending within a metric), with columns of our codes."""
+    def load(self, ids: Ids, metric: str, columns: Mapping[str, Codes]) -> None:
+        """Take series of one metric that have an id (ascending), with columns of our codes."""
         with self._lock:
-            names = tuple(columns)
-            state = self._state
-            self._state = replace(state, lives=state.lives.with_ids(ids))
-            metric_codes = self._state.strings.intern_all(metrics)
-            rows = list(columns.values())
-            self._identity.add(
-                *self._identity.hashes((*names, METRIC_NAME), [*rows, metric_codes]), ids
-            )
-            self._append(ids, metric_codes, names, rows)
+            names, codes = tuple(columns), list(columns.values())
+            self._state = replace(self._state, lives=self._state.lives.with_ids(ids))
+            metric_codes = np.full(ids.size, self._state.strings.intern(metric), np.int32)
+            hashes = self._identity.hashes((*names, METRIC_NAME), [*codes, metric_codes])
+            self._identity.add(*hashes, ids)
+            self._table(metric).append(ids, names, codes)
 
     def intern(self, texts: Sequence[str]) -> Codes:
         """Return our codes of label values, for `load`."""
@@ -282,7 +285,7 @@ class LabelIndex:
             _, once, inverse = np.unique(first[missing], return_index=True, return_inverse=True)
             fresh = missing[np.sort(once)]
             rank = np.argsort(np.argsort(once))
-            given = self._add(names, [column[fresh] for column in columns], fresh, group)
+            given = self._add(names, columns, fresh, group)
             self._identity.add(first[fresh], second[fresh], given)
             ids[missing] = given[rank[inverse]]
         return ids
@@ -294,7 +297,7 @@ class LabelIndex:
         fresh: Ints,
         group: Sequence[Mapping[str, str]],
     ) -> Ids:
-        """Give ids to the rows *fresh* of *group*, which have the codes *columns*."""
+        """Give ids to the rows *fresh* of *group*, whose codes *columns* holds."""
         metrics = [group[row].get(METRIC_NAME, "") for row in fresh.tolist()]
         ids = np.empty(fresh.size, np.uint32)
         by_metric: dict[str, list[int]] = {}
@@ -303,31 +306,25 @@ class LabelIndex:
         for metric, places in by_metric.items():
             ids[places] = self._blocks.take(metric, len(places))
         self._state = replace(self._state, lives=self._state.lives.with_ids(ids))
-        rest = [place for place, name in enumerate(names) if name != METRIC_NAME]
-        shape = tuple(names[place] for place in rest)
-        self._append(
-            ids, self._state.strings.intern_all(metrics), shape, [columns[place] for place in rest]
-        )
+        shape = tuple(name for name in names if name != METRIC_NAME)
+        kept = [
+            column[fresh]
+            for name, column in zip(names, columns, strict=True)
+            if name != METRIC_NAME
+        ]
+        for metric, places in by_metric.items():
+            self._table(metric).append(ids[places], shape, [codes[places] for codes in kept])
         self._new.ids.extend(ids.tolist())
         self._new.metrics.extend(metrics)
         self._new.names.extend([shape] * fresh.size)
         self._new.values.extend(tuple(group[row][name] for name in shape) for row in fresh.tolist())
         return ids
 
-    def _append(
-        self, ids: Ids, metric_codes: Codes, names: tuple[str, ...], columns: list[Codes]
-    ) -> None:
-        order = np.lexsort((ids, metric_codes))
-        ends = np.flatnonzero(np.diff(metric_codes[order], append=-1)) + 1
-        start = 0
-        for end in ends.tolist():
-            rows = order[start:end]
-            metric = self._state.strings.text(int(metric_codes[rows[0]]))
-            table = self._state.tables.get(metric)
-            if table is None:
-                table = self._state.tables[metric] = MetricTable()
-            table.append(ids[rows], names, [column[rows] for column in columns])
-            start = end
+    def _table(self, metric: str) -> MetricTable:
+        table = self._state.tables.get(metric)
+        if table is None:
+            table = self._state.tables[metric] = MetricTable()
+        return table
 
     def _rebuild(self, views: Mapping[str, TableView], lives: Lifetimes) -> None:
         """Replace the state by *views*, with a dictionary of only the strings they use."""

@@ -37,6 +37,11 @@ class Lifetimes:
             np.empty(0, np.int64),
         )
 
+    @property
+    def rows_used(self) -> int:
+        """How many rows belong to blocks."""
+        return self.blocks << BLOCK_BITS
+
     def rows(self, ids: Ids) -> Ints:
         """Return the row of each id, -1 for an id without one (any shape)."""
         block = (ids >> np.uint32(BLOCK_BITS)).astype(np.int64)
@@ -84,7 +89,7 @@ class Lifetimes:
 
         Block k of the new state was block `kept[k]` of this one.
         """
-        used = self.blocks << BLOCK_BITS
+        used = self.rows_used
         known = self.known[:used] & ~dead[:used]
         kept = np.flatnonzero(known.reshape(-1, BLOCK_SIZE).any(axis=1))
         position = np.full(self.blocks + 1, -1, np.int32)

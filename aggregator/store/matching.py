@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from aggregator.errors import QuerySyntaxError
 from aggregator.model.arrays import Bools, Codes, Ints
 from aggregator.model.labels import Matcher, MatchOp, Strings
+from aggregator.store.columns import flags
 from aggregator.store.tables import TableView
 
 _META = frozenset("\\.+*?()|[]{}^$")
@@ -45,8 +46,7 @@ class Test:
             hits = np.fromiter((text in self.literals for text in texts), np.bool_, len(texts))
         else:
             values = pa.array(texts, pa.large_string())
-            found = pc.match_substring_regex(values, pattern=self.pattern)
-            hits = found.to_numpy(zero_copy_only=False)
+            hits = flags(pc.match_substring_regex(values, pattern=self.pattern))
         return ~hits if self.negated else hits
 
 

@@ -1,0 +1,192 @@
+"""The embedded backend: chDB's columns on disk, label index and newest samples in memory."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aggregator.model.arrays import Ids
+from aggregator.model.budget import Budget
+from aggregator.model.labels import Matcher, Strings
+from aggregator.model.samples import SampleBlock, SeriesSamples
+from aggregator.store import sql
+from aggregator.store.columns import sample_table, table
+from aggregator.store.conflicts import merged_rows, settled, spans
+from aggregator.store.expiry import drop_days
+from aggregator.store.head import Head, Verdict, Verdicts, compared
+from aggregator.store.index import LabelIndex
+from aggregator.store.interface import SeriesSelection, WriteReport
+from aggregator.store.loading import load_blocks, load_lifetimes, load_series
+from aggregator.store.lock import DirectoryLock
+from aggregator.store.migrations import migrate
+from aggregator.store.pool import Pool
+from aggregator.store.postings import PostingsTable
+from aggregator.store.process import release_memory
+from aggregator.store.reading import sample_runs
+from aggregator.store.seriesrows import SeriesRows
+
+_END_MS = 5_662_310_400_000  # 2149-06-07: later days do not fit the tables
+
+
+class ChdbStore:
+    """One directory, one process. Reads never wait for the writer."""
+
+    def __init__(self, path: Path, *, max_disk_bytes: int, head_depth: int = 4) -> None:
+        """Open the store in *path*, or raise `StoreError`."""
+        self._max_disk_bytes = max_disk_bytes
+        self._writing = threading.Lock()
+        self._cutoff_ms = self._generation = 0
+        self._head = Head(head_depth)
+        self._held = DirectoryLock(path)
+        try:
+            self._pool = Pool(path / "chdb")
+        except BaseException:
+            self._held.release()
+            raise
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        migrate(self._pool.execute)
+        self._delete_forgotten()  # what a crash left undone
+        blocks = load_blocks(self._pool)
+        postings = PostingsTable(self._pool)
+        postings.open()
+        self._index = LabelIndex(blocks, postings.ids)
+        self._series = SeriesRows(self._pool, self._index, postings)
+        load_series(self._pool, self._index, blocks)
+        load_lifetimes(self._pool, self._index)
+        lives = self._index.lives
+        self._head.grow(lives.rows_used)
+        rows = np.flatnonzero(lives.known[: lives.rows_used])
+        self._head.load(rows, lives.last[rows])
+
+    @property
+    def series_count(self) -> int:
+        """How many series the store knows."""
+        return self._index.series_count
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever ids were forgotten."""
+        return self._generation
+
+    def close(self) -> None:
+        """Release files, locks and connections."""
+        self._pool.close()
+        self._held.release()
+
+    # -- reading
+
+    def strings(self) -> Strings:
+        """Return a dictionary for one query."""
+        return self._index.strings()
+
+    def select(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, strings: Strings
+    ) -> SeriesSelection:
+        """Return the series that match and may have a sample in [start_ms, end_ms]."""
+        return self._index.select(matchers, start_ms, end_ms, strings)
+
+    def label_names(
+        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> list[str]:
+        """Return the label names of the series that match any selector, sorted."""
+        return self._index.label_names(selectors, start_ms, end_ms)
+
+    def label_values(
+        self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> list[str]:
+        """Return the values of the label *name* among them, sorted."""
+        return self._index.label_values(name, selectors, start_ms, end_ms)
+
+    def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SeriesSamples]:
+        """Yield the samples in (start_ms, end_ms] of *ids* (ascending), run after run."""
+        for first, wanted, block in sample_runs(self._pool, ids, start_ms, end_ms, budget):
+            offsets = np.append(np.searchsorted(block.ids, wanted), len(block)).astype(np.int64)
+            yield SeriesSamples(first, offsets, block.times, block.values)
+
+    # -- writing
+
+    def series_ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
+        """Return the id of each label set, giving new ones an id."""
+        return self._index.ids(series)
+
+    def write(self, block: SampleBlock) -> WriteReport:
+        """Store *block* durably; writing twice is once."""
+        block, duplicates, conflicts = settled(block)
+        with self._writing:
+            lives = self._index.lives
+            self._head.grow(lives.rows_used)
+            storable = (block.times >= self._cutoff_ms) & (block.times < _END_MS)
+            storable &= lives.has(block.ids)
+            refused = len(block) - int(storable.sum())
+            block = block.take(storable) if refused else block
+            rows = lives.rows(block.ids)
+            verdicts = self._head.judge(rows, block)
+            unsure = np.flatnonzero(verdicts == Verdict.UNSURE)
+            if unsure.size:
+                verdicts[unsure] = self._judged_by_disk(block.take(unsure))
+            counts = np.bincount(verdicts, minlength=len(Verdict))
+            stays = (verdicts == Verdict.NEW) | (verdicts == Verdict.REPLACES)
+            accepted = block if stays.all() else block.take(stays)
+            if len(accepted):
+                ids, first, last = spans(accepted)
+                self._series.flush()
+                self._series.write_days(lives, ids, first, last)
+                self._pool.insert(sql.INSERT_SAMPLES, sample_table(accepted))
+                self._head.absorb(rows if stays.all() else rows[stays], accepted)
+                self._index.touch(ids, first, last)
+        return WriteReport(
+            len(accepted),
+            duplicates + int(counts[Verdict.DUPLICATE]),
+            conflicts + int(counts[Verdict.CONFLICT]),
+            refused,
+        )
+
+    def _judged_by_disk(self, block: SampleBlock) -> Verdicts:
+        """Compare samples that are older than the head with what is stored of their window."""
+        verdicts = np.full(len(block), Verdict.NEW, np.int8)
+        ids, start, end = np.unique(block.ids), block.times.min() - 1, block.times.max()
+        budget = Budget(max_samples=1 << 62)
+        for _, wanted, stored in sample_runs(self._pool, ids, int(start), int(end), budget):
+            low = int(np.searchsorted(block.ids, wanted[0]))
+            high = int(np.searchsorted(block.ids, wanted[-1], side="right"))
+            part = block.take(np.arange(low, high))
+            old, new = merged_rows(stored, part)
+            verdicts[low + new] = compared(part.values[new], stored.values[old])
+        return verdicts
+
+    # -- retention
+
+    def expire(self, before_ms: int) -> int:
+        """Drop whole days that end before *before_ms*, and more if the disk limit asks for it.
+
+        Returns how many series without a sample since were forgotten with them.
+        """
+        with self._writing:
+            self._cutoff_ms = max(
+                self._cutoff_ms, drop_days(self._pool, before_ms, self._max_disk_bytes)
+            )
+            blocks = self._index.partial_blocks()
+            forgotten = self._index.forget(self._cutoff_ms)
+            if not forgotten.ids.size:
+                return 0
+            self._generation += 1
+            self._head.compact(forgotten.kept)
+            # the blocks' rows remember what ids were given when the series' rows are gone
+            self._series.write_blocks(blocks)
+            self._pool.insert(sql.INSERT_FORGOTTEN, table(id=forgotten.ids))
+            self._delete_forgotten()
+            release_memory()
+            return int(forgotten.ids.size)
+
+    def _delete_forgotten(self) -> None:
+        """Delete the series that the table `forgotten` names."""
+        if int(self._pool.execute(sql.FORGOTTEN, {})):
+            for statement in sql.FORGET:
+                self._pool.execute(statement, {})

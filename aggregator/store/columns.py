@@ -1,0 +1,53 @@
+"""Between Arrow tables and numpy columns."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aggregator.model.arrays import Bools
+from aggregator.model.samples import SampleBlock
+
+Column: TypeAlias = "pa.ChunkedArray[Any]"
+_DTYPES = {pa.uint16(): np.uint16, pa.uint32(): np.uint32, pa.int64(): np.int64}
+
+
+def numbers(column: Column) -> NDArray[Any]:
+    """Return a copy of a column of numbers that has no nulls."""
+    dtype: Any = _DTYPES.get(column.type, np.float64)
+    parts = [
+        np.frombuffer(memoryview(chunk.buffers()[1] or b""), dtype)[chunk.offset :][: len(chunk)]
+        for chunk in column.chunks
+    ]
+    return np.concatenate([*parts, np.empty(0, dtype)])
+
+
+def texts(column: Column) -> list[str]:
+    """Return a column of strings that has no nulls."""
+    return [str(text) for text in column.to_pylist()]
+
+
+def flags(column: "pa.BooleanArray | pa.BooleanScalar") -> Bools:
+    """Return an array of booleans that has no nulls."""
+    numeric: Any = column.cast(pa.uint8())
+    flags: Bools = np.frombuffer(numeric.buffers()[1], np.uint8)[: len(numeric)] != 0
+    return flags
+
+
+def sample_block(table: pa.Table) -> SampleBlock:
+    """Return the columns `id`, `time` and `value` as a block."""
+    return SampleBlock(
+        numbers(table.column("id")), numbers(table.column("time")), numbers(table.column("value"))
+    )
+
+
+def sample_table(block: SampleBlock) -> pa.Table:
+    """Return a block as a table, without a copy."""
+    return table(id=block.ids, time=block.times, value=block.values)
+
+
+def table(**columns: NDArray[Any] | Sequence[str] | Sequence[Sequence[str]]) -> pa.Table:
+    """Return columns of numbers, strings or lists of strings as a table."""
+    return pa.table({name: pa.array(column) for name, column in columns.items()})

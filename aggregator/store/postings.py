@@ -1,0 +1,72 @@
+"""The postings table: which series have a value, for labels with very many values.
+
+A regex without a metric name on such a label costs a pass over every value in memory; the table,
+sorted by name and value, answers it in milliseconds. Labels join it when they grow wide.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from aggregator.model.arrays import Ids
+from aggregator.model.budget import Budget
+from aggregator.store import sql
+from aggregator.store.columns import numbers, table, texts
+from aggregator.store.index import NewSeries
+from aggregator.store.pool import Pool
+
+WIDE_VALUES = 10_000
+
+
+class PostingsTable:
+    """Written by the store's writer, read by any thread."""
+
+    def __init__(self, pool: Pool, wide_values: int = WIDE_VALUES) -> None:
+        self._pool, self._wide_values = pool, wide_values
+        self._wide: set[str] = set()
+        self._series: dict[str, int] = {}
+        self._look_at: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Find the labels that are in the table, and complete what a crash left undone."""
+        posted = self._pool.read(sql.Statement(sql.POSTED_NAMES, {}), Budget())
+        for name in texts(posted.column("name")):
+            self._fill(name)
+
+    def insert(self, new: NewSeries) -> None:
+        """Take series that are about to be stored."""
+        names, values, ids = [], [], list[int]()
+        for series, shape, row in zip(new.ids, new.names, new.values, strict=True):
+            for name, text in zip(shape, row, strict=True):
+                if name in self._wide:
+                    names.append(name)
+                    values.append(text)
+                    ids.append(series)
+        if ids:
+            rows = table(name=names, value=values, id=np.array(ids, np.uint32))
+            self._pool.insert(sql.INSERT_POSTINGS, rows)
+
+    def widen(self, new: NewSeries, value_count: Callable[[str], int]) -> None:
+        """Look whether series that were stored made a label wide."""
+        for shape in new.names:
+            for name in shape:
+                self._series[name] = self._series.get(name, 0) + 1
+        for name, count in self._series.items():
+            # looking costs a pass over the label's columns, so look when they have doubled
+            if name in self._wide or count < self._look_at.get(name, self._wide_values):
+                continue
+            self._look_at[name] = 2 * count
+            if value_count(name) > self._wide_values:
+                self._fill(name)
+
+    def ids(self, name: str, pattern: str) -> Ids | None:
+        """Return the series whose label *name* matches *pattern*, None for a label not wide."""
+        if name not in self._wide:
+            return None
+        parameters = {"name": sql.escaped(name), "pattern": sql.escaped(pattern)}
+        found = self._pool.read(sql.Statement(sql.POSTINGS, parameters), Budget())
+        return np.unique(numbers(found.column("id")))
+
+    def _fill(self, name: str) -> None:
+        self._pool.execute(sql.FILL_POSTINGS, {"name": sql.escaped(name)})
+        self._wide.add(name)

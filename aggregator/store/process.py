@@ -1,0 +1,31 @@
+"""Settings of the process that the embedded store and Arrow want."""
+
+import ctypes
+import sys
+
+import pyarrow as pa
+
+_M_ARENA_MAX = -8
+_SWITCH_SECONDS = 0.001
+
+
+def tune_process() -> None:
+    """Keep memory and wake-up delays small; call it once, before threads start.
+
+    Two malloc arenas halve the memory of a many-threaded process; Arrow's own threads bring
+    nothing on columns of this size; a short switch interval lets API threads in while a cache miss
+    is parsed.
+    """
+    _libc().mallopt(_M_ARENA_MAX, 2)
+    pa.set_cpu_count(1)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, after much of it was freed at once."""
+    pa.default_memory_pool().release_unused()
+    _libc().malloc_trim(0)
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)  # chDB exists for glibc only

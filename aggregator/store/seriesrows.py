@@ -1,0 +1,81 @@
+"""Makes series durable: their blocks first, then postings, then the series themselves."""
+
+from collections import deque
+
+import numpy as np
+
+from aggregator.model.arrays import Ids, Ints
+from aggregator.store import sql
+from aggregator.store.blocks import Block
+from aggregator.store.columns import table
+from aggregator.store.index import LabelIndex, NewSeries
+from aggregator.store.lifetimes import NEVER_LAST, Lifetimes
+from aggregator.store.pool import Pool
+from aggregator.store.postings import PostingsTable
+
+DAY_MS = 86_400_000
+_SERIES_A_BATCH = 50_000
+_LONGEST_FILL_DAYS = 400
+
+
+class SeriesRows:
+    """Writes what the index gave out; called by the store's writer alone."""
+
+    def __init__(self, pool: Pool, index: LabelIndex, postings: PostingsTable) -> None:
+        self._pool, self._index, self._postings = pool, index, postings
+        self._blocks: list[Block] = []
+        self._new: deque[NewSeries] = deque()
+
+    def flush(self) -> None:
+        """Write all blocks and series that are not durable yet; after an error, call again."""
+        blocks, new = self._index.drain()
+        self._blocks += blocks
+        self._new.extend(new.batches(_SERIES_A_BATCH))
+        if self._blocks:
+            self.write_blocks(self._blocks)
+            self._blocks = []
+        while self._new:
+            batch = self._new[0]
+            self._postings.insert(batch)
+            rows = table(
+                id=np.array(batch.ids, np.uint32),
+                metric=batch.metrics,
+                names=batch.names,
+                vals=batch.values,
+            )
+            self._pool.insert(sql.INSERT_SERIES, rows)
+            self._new.popleft()
+            self._postings.widen(batch, self._index.value_count)
+
+    def write_blocks(self, blocks: list[Block]) -> None:
+        """Write blocks with how many of their ids were given; the highest count stays."""
+        rows = table(
+            number=np.array([block.number for block in blocks], np.uint32),
+            metric=[block.metric for block in blocks],
+            used=np.array([block.used for block in blocks], np.uint16),
+        )
+        self._pool.insert(sql.INSERT_BLOCKS, rows)
+
+    def write_days(self, lives: Lifetimes, ids: Ids, first: Ints, last: Ints) -> None:
+        """Write on which days *ids* have samples, where *first* to *last* is news."""
+        days, series = _new_days(lives, ids, first // DAY_MS, last // DAY_MS)
+        if series.size:
+            self._pool.insert(sql.INSERT_DAYS, table(day=days.astype(np.uint16), id=series))
+
+
+def _new_days(lives: Lifetimes, ids: Ids, first: Ints, last: Ints) -> tuple[Ints, Ids]:
+    """Return the (day, id) pairs that the lifetimes do not cover yet.
+
+    A series has a row for every day between its first and its last, so that the rows that are
+    left when old days go still tell its first day; only a hole of over a year stays empty.
+    """
+    rows = lives.rows(ids)
+    fresh = lives.last[rows] == NEVER_LAST
+    known_first = np.where(fresh, first, lives.first[rows] // DAY_MS)
+    known_last = np.where(fresh, first - 1, lives.last[rows] // DAY_MS)
+    until = np.where(known_first - first > _LONGEST_FILL_DAYS, first, known_first - 1)
+    since = np.where(last - known_last > _LONGEST_FILL_DAYS, last, known_last + 1)
+    low, high = np.concatenate([first, since]), np.concatenate([until, last])
+    counts = np.maximum(high - low + 1, 0)
+    starts = np.repeat(low - (np.cumsum(counts) - counts), counts)
+    return starts + np.arange(starts.size), np.repeat(np.concatenate([ids, ids]), counts)
