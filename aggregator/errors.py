@@ -75,3 +75,11 @@ class NotifyError(AggregatorError):
     def __init__(self, receiver: str, message: str, *, retryable: bool) -> None:
         self.receiver, self.retryable = receiver, retryable
         super().__init__(f"receiver {receiver}: {message}")
+
+
+class GrafanaError(AggregatorError):
+    """Grafana could not be read or written; `kind` names why, the message says what to do."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        self.kind = kind
+        super().__init__(f"grafana: {message}")

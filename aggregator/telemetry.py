@@ -70,6 +70,17 @@ WRITE_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+SAMPLES_LEFT_OUT = Counter(
+    "aggregator_samples_left_out_total",
+    "Samples the store did not add: stored before, in conflict with a stored one, or refused.",
+    ["reason"],
+    registry=REGISTRY,
+)
+WRITE_FAILURES = Counter(
+    "aggregator_write_failures_total",
+    "Batches the store did not take; they are tried again.",
+    registry=REGISTRY,
+)
 POOL_BUSY = Gauge("aggregator_pool_busy_threads", "Threads at work.", ["pool"], registry=REGISTRY)
 POOL_SIZE = Gauge("aggregator_pool_threads", "Threads a pool may use.", ["pool"], registry=REGISTRY)
 POOL_WAITING = Gauge(
@@ -121,6 +132,12 @@ RULE_GROUP_SECONDS = Histogram(
     registry=REGISTRY,
 )
 ALERTS = Gauge("aggregator_alerts", "Alerts by state.", ["state"], registry=REGISTRY)
+GRAFANA_RUNS = Counter(
+    "aggregator_grafana_runs_total",
+    "Times that data source and dashboards were compared with Grafana, by result.",
+    ["result"],
+    registry=REGISTRY,
+)
 NOTIFICATIONS = Counter(
     "aggregator_notifications_total",
     "Notifications by receiver and result.",

@@ -32,4 +32,6 @@ class GrafanaSettings(Settings):
             raise ValueError("give exactly one of token and token_file")
         if self.url.username or self.url.password:
             raise ValueError("credentials do not belong in a URL; use token_file")
+        if self.url.query or self.url.fragment:
+            raise ValueError("url is the address of Grafana's start page, without parameters")
         return self
