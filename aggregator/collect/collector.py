@@ -51,7 +51,7 @@ class Collector:
         self.apply(self._registry)
 
     def stop(self) -> None:
-        """End every cycle. Stop the writer after it, then flush the watermarks a last time."""
+        """End every cycle and make the last watermarks durable; stop the writer before."""
         self._schedule.stop()
         for slot in self._slots.values():
             slot.removed = True
@@ -59,6 +59,7 @@ class Collector:
         for slot in self._slots.values():
             slot.collector.close()
         self._committer.stop()
+        self._context.watermarks.flush()
 
     def apply(self, registry: Registry) -> None:
         """Collect the clusters of *registry* from now on; what is the same goes on undisturbed."""

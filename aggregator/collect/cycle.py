@@ -161,8 +161,8 @@ class ClusterCollector:
     def _collect_once(self, batch: Batch, time_ms: int, progress: _Progress) -> None:
         partial = self._metrics.collect(self._source, batch, time_ms)
         progress.answered += 1
-        for group in {item.metric.group for item in batch.bound}:
-            self._context.health.note(self.cluster.name, group_subject(group), partial)
+        for subject in batch.subjects:
+            self._context.health.note(self.cluster.name, subject, partial)
         if partial:
             progress.partial.append(partial)
 

@@ -60,6 +60,11 @@ class Batch:
         """The metrics and candidates that are asked for."""
         return frozenset(item.key for item in self.bound)
 
+    @property
+    def subjects(self) -> frozenset[str]:
+        """The subjects that the answer is about."""
+        return frozenset(group_subject(item.metric.group) for item in self.bound)
+
     def digest(self, generation: int) -> bytes | None:
         """Return the digest of the label sets whose ids are known and not forgotten since."""
         layout = self.layout
@@ -104,9 +109,10 @@ class RecordedMetrics:
             np.full(int(present.sum()) + gone.size, time_ms),
             np.concatenate([values[present, 0], np.full(gone.size, STALE)]),
         )
+        gaps = {} if partial else self._gaps(batch, time_ms)
         self.context.store(block, self._stored(batch, (layout, present), time_ms, partial, live))
         if not partial:
-            self._record_gaps(batch, time_ms)
+            self._record_gaps(batch, gaps, time_ms)
         batch.count = int(present.sum())
         return partial
 
@@ -144,19 +150,24 @@ class RecordedMetrics:
                 changed[name] = ids
         return changed
 
-    def _record_gaps(self, batch: Batch, time_ms: int) -> None:
-        """Open a gap for each subject that was not answered for since more than an interval."""
-        cluster, context = self.cluster, self.context
-        interval, reason, gaps = cluster.collect.interval, "", []
-        for subject in {group_subject(item.metric.group) for item in batch.bound}:
-            mark = context.watermarks.get(cluster.name, subject)
-            until = self._handed_ms.get(subject, 0 if mark is None else mark.answered_ms)
-            if 0 < until < time_ms - interval:
-                gaps.append((subject, until, time_ms - interval))
-                reason = gap_reason(context, cluster.name, started=subject in self._handed_ms)
-            self._handed_ms[subject] = time_ms
+    def _gaps(self, batch: Batch, time_ms: int) -> dict[str, tuple[int, int]]:
+        """Return the time before *time_ms* that each subject was not answered for, if any."""
+        cluster, gaps = self.cluster, {}
+        end_ms = time_ms - cluster.collect.interval
+        for subject in batch.subjects:
+            mark = self.context.watermarks.get(cluster.name, subject)
+            until = self._handed_ms.get(subject, end_ms if mark is None else mark.answered_ms)
+            if until < end_ms:
+                gaps[subject] = (until, end_ms)
+        return gaps
+
+    def _record_gaps(self, batch: Batch, gaps: Mapping[str, tuple[int, int]], time_ms: int) -> None:
+        cluster, context = self.cluster.name, self.context
         if gaps:
-            context.gaps.record(cluster.name, gaps, reason, context.now())
+            reason = gap_reason(context, cluster, started=gaps.keys() <= self._handed_ms.keys())
+            rows = [(subject, *window) for subject, window in gaps.items()]
+            context.gaps.record(cluster, rows, reason, context.now())
+        self._handed_ms.update(dict.fromkeys(batch.subjects, time_ms))
 
     def _stored(
         self,

@@ -1,0 +1,224 @@
+"""The whole fleet: what is wrong with one cluster is that cluster's alone."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from aggregator.collect.collector import Collector
+from aggregator.fleet.freshness import Freshness
+from aggregator.fleet.registry import Registry
+from aggregator.fleet.settings import ClusterSettings, CollectSettings
+from aggregator.fleet.view import cluster_views
+from tests.collect.stage import FakePrometheus, Response, Stage, profile
+from tests.servers import free_port, scripted, wait_until
+
+HEALTHY = ("h1", "h2", "h3")
+
+
+@contextmanager
+def tcp(behave) -> Iterator[str]:
+    """Serve connections with *behave(connection)*, each on a thread of its own."""
+    stopping = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.1)
+    threads: list[threading.Thread] = []
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(0.2)
+            behave(connection, stopping)
+
+    def accept() -> None:
+        while not stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                connection, _ = listener.accept()
+                thread = threading.Thread(target=serve, args=(connection,), daemon=True)
+                thread.start()
+                threads.append(thread)
+
+    acceptor = threading.Thread(target=accept, daemon=True)
+    acceptor.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        stopping.set()
+        acceptor.join(5)
+        listener.close()
+        for thread in threads:
+            thread.join(5)
+
+
+def hang(_connection: socket.socket, stopping: threading.Event) -> None:
+    """Accept and never answer."""
+    stopping.wait(60)
+
+
+def trickle(connection: socket.socket, stopping: threading.Event) -> None:
+    """Answer a byte at a time, for ever."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+    while not stopping.wait(0.1):
+        connection.sendall(b" ")
+
+
+def html(_request: object) -> Response:
+    """Answer with somebody's login page."""
+    return Response(200, b"<html>log in", content_type="text/html")
+
+
+def registry(urls: dict[str, str], **collect: object) -> Registry:
+    """Return a registry of clusters at *urls*."""
+    clusters = [
+        ClusterSettings.model_validate(
+            {"name": name, "region": "europe", "prometheus": {"url": url}}
+        )
+        for name, url in urls.items()
+    ]
+    settings = {"interval": "1s", "lag": "0s", **collect}
+    return Registry(clusters, CollectSettings.model_validate(settings))
+
+
+@contextmanager
+def collecting(stage: Stage, clusters: Registry) -> Iterator[Collector]:
+    """Run a collector on the real clock."""
+    context = replace(stage.context, now=lambda: int(time.time() * 1000))
+    collector = Collector(clusters, profile("m"), context)
+    collector.start()
+    try:
+        yield collector
+    finally:
+        collector.stop()
+
+
+def instants(stage: Stage, cluster: str) -> list[int]:
+    """Return the times that are stored of `fleet:m` of a cluster."""
+    found = stage.samples("fleet:m", cluster=cluster)
+    return [at for at, _ in found.get("x=1", [])]
+
+
+@pytest.fixture
+def bad_urls() -> Iterator[dict[str, str]]:
+    """Serve one cluster for each way of being broken."""
+    with ExitStack() as servers:
+        yield {
+            "hangs": servers.enter_context(tcp(hang)),
+            "trickles": servers.enter_context(tcp(trickle)),
+            "html": servers.enter_context(scripted(html)).url,
+            "refuses": f"http://127.0.0.1:{free_port()}",
+        }
+
+
+def test_no_cluster_delays_another(stage: Stage, bad_urls: dict[str, str], monkeypatch):
+    """Beside clusters that hang, trickle, talk HTML or refuse, the healthy ones miss no instant."""
+    monkeypatch.setattr("tests.collect.stage.T0", int(time.time() * 1000))
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    urls = bad_urls | dict.fromkeys(HEALTHY, stage.server.url)
+    clusters = registry(urls, interval="2s")
+    with collecting(stage, clusters):
+        health = stage.context.health
+        wait_until(lambda: all(health.get(n).failures >= 3 for n in bad_urls), 30, "three failures")
+        wait_until(lambda: all(len(instants(stage, n)) > 3_605 for n in HEALTHY), 30, "live ticks")
+        views = {
+            view.cluster: view
+            for view in cluster_views(
+                Freshness(
+                    clusters,
+                    {"fleet:m": "things"},
+                    stage.context.watermarks,
+                    stage.context.gaps,
+                    health,
+                ),
+                stage.context.bindings,
+                int(time.time() * 1000),
+            )
+        }
+    for name in HEALTHY:
+        times = instants(stage, name)
+        assert {after - before for before, after in pairwise(times)} == {2_000}
+        assert views[name].state == "ok"
+        assert stage.context.gaps.open(name) == ()
+    for name, said in {
+        "hangs": "no complete answer",
+        "trickles": "no complete answer",
+        "html": "HTML",
+        "refuses": "refused",
+    }.items():
+        assert views[name].state == "unreachable"
+        assert said in views[name].error
+        assert "next try in" in views[name].error
+
+
+def test_a_failing_cluster_is_asked_ever_more_rarely(stage: Stage):
+    """While the breaker is open a tick asks nothing; then a cheap probe goes first."""
+    stage.prometheus.fail = Response(503, b"")
+    clock = [1_700_000_000_000]
+    collector = Collector(
+        stage.registry(), profile("m"), replace(stage.context, now=lambda: clock[0])
+    )
+    health = stage.context.health
+    collector.apply(stage.registry())
+    asked = []
+    for _ in range(60):
+        failures = health.get("a").failures
+        wait_until(lambda: not collector._slots["a"].busy.locked(), 10, "the cycle to end")
+        clock[0] += 15_000
+        before = len(stage.prometheus.queries)
+        collector.tick("a")
+        wait_until(lambda: not collector._slots["a"].busy.locked(), 10, "the cycle to end")
+        asked.append(len(stage.prometheus.queries) > before)
+        assert health.get("a").failures <= failures + 2
+    assert set(stage.prometheus.queries[1:]) == {"vector(1)"}
+    assert sum(asked[:10]) in {4, 5, 6}
+    assert sum(asked[-40:]) == 2
+    stage.prometheus.fail = None
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    clock[0] += 300_000
+    collector.tick("a")
+    wait_until(lambda: not collector._slots["a"].busy.locked(), 10, "the cycle to end")
+    assert health.get("a").failures == 0
+    collector._pools.stop()
+    collector._slots["a"].collector.close()
+
+
+def test_reconfiguration_touches_only_what_changed(stage: Stage, monkeypatch):
+    """Clusters come, change and go; the others keep their state, the removed one leaves none."""
+    monkeypatch.setattr("tests.collect.stage.T0", int(time.time() * 1000))
+    other = FakePrometheus(vectors={"m": lambda _: [({"x": "1"}, 1.0)]})
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    with scripted(other) as server:
+        one, two = {"one": stage.server.url}, {"two": server.url}
+        with collecting(stage, registry(one | two)) as collector:
+            wait_until(lambda: instants(stage, "one") and instants(stage, "two"), 10, "both")
+            kept = collector._slots["one"].collector
+            collector.apply(registry(one | {"three": server.url}))
+            wait_until(lambda: instants(stage, "three"), 10, "the new one")
+            assert collector._slots["one"].collector is kept
+            assert stage.context.watermarks.of("two") == {}
+            seen = len(instants(stage, "two"))
+            rest = len(instants(stage, "three"))
+            wait_until(lambda: len(instants(stage, "three")) > rest + 1, 10, "more of the new one")
+            assert len(instants(stage, "two")) <= seen + 1
+            collector.apply(registry(one, lag="1s"))
+            assert collector._slots["one"].collector is not kept
+
+
+def test_state_of_clusters_that_left_meanwhile(stage: Stage):
+    """What left the configuration while we were not running is forgotten at start."""
+    stage.context.watermarks.advance("gone", 1_000, with_data=["raw:up"])
+    stage.context.watermarks.flush()
+    with collecting(stage, registry({"one": stage.server.url})):
+        assert stage.context.watermarks.of("gone") == {}
+
+
+def test_watermarks_become_durable(stage: Stage):
+    """Watermarks reach the state file within seconds, and at the end."""
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    with collecting(stage, registry({"one": stage.server.url})):
+        wait_until(lambda: stage.context.watermarks.of("one"), 10, "a watermark")
+    assert stage.context.watermarks.flush() == 0
