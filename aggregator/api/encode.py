@@ -81,15 +81,17 @@ def label_objects(table: LabelTable) -> Texts:
     columns = []
     for column, name in enumerate(table.names):
         distinct, inverse = np.unique(table.codes[:, column], return_inverse=True)
-        key = orjson.dumps(name).decode() + ":"
+        key = f",{orjson.dumps(name).decode()}:"
         pairs = [
-            key + orjson.dumps(text).decode() if code else None
+            key + orjson.dumps(text).decode() if code else ""
             for code, text in zip(distinct.tolist(), table.strings.texts(distinct), strict=True)
         ]
         columns.append(_take(pa.array(pairs, pa.large_string()), inverse))
     if not columns:
         return pa.array(["{}"] * len(table), pa.large_string())
-    return _join("{", _join(*columns, separator=","), "}")
+    # The comma before a label set's first pair goes; an empty set has none.
+    pairs_of = pc.utf8_replace_slice(_join(*columns), 0, 1, "")
+    return _join("{", pairs_of, "}")
 
 
 def seconds(times: Ints) -> Texts:
@@ -207,11 +209,10 @@ def _choose(condition: Bools, yes: Part, no: Part) -> Texts:
     return chosen
 
 
-def _join(*parts: Part, separator: str = "") -> Texts:
-    """Join the parts element by element; what is null is left out."""
-    operands = [_operand(part) for part in (*parts, separator)]
-    options = pc.JoinOptions(null_handling="skip")
-    joined: Texts = pc.call_function("binary_join_element_wise", operands, options)
+def _join(*parts: Part) -> Texts:
+    """Join the parts element by element."""
+    operands = [_operand(part) for part in (*parts, "")]
+    joined: Texts = pc.call_function("binary_join_element_wise", operands)
     return joined
 
 

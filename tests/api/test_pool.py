@@ -1,0 +1,103 @@
+"""The fair pool."""
+
+import threading
+
+import pytest
+
+from aggregator.api.pool import FairPool
+
+DEADLINE = 10.0
+
+
+class Clock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """Return a clock of our own."""
+    return Clock()
+
+
+@pytest.fixture
+def pool(clock):
+    """Return a running pool of one young slot and four threads."""
+    pool = FairPool(1, 4, clock=clock)
+    pool.start()
+    yield pool
+    pool.stop()
+
+
+def _blocker(pool, client):
+    started, release = threading.Event(), threading.Event()
+
+    def job():
+        started.set()
+        release.wait(DEADLINE)
+
+    assert pool.submit(client, job)
+    assert started.wait(DEADLINE)
+    return release
+
+
+def test_clients_take_turns(pool):
+    """A client with many requests waiting does not delay another one's first."""
+    release = _blocker(pool, "first")
+    order, done = [], threading.Event()
+    for number in range(5):
+        assert pool.submit("busy", lambda number=number: order.append(f"busy {number}"))
+    assert pool.submit("late", lambda: order.append("late"))
+    assert pool.submit("last", done.set)
+    release.set()
+    assert done.wait(DEADLINE)
+    assert order.index("late") <= 2
+
+
+def test_an_old_request_lets_the_next_one_start(pool, clock):
+    """A request that runs for long keeps its thread and gives up its place."""
+    release = _blocker(pool, "heavy")
+    done = threading.Event()
+    clock.now += 2.0
+    assert pool.submit("small", done.set)
+    assert done.wait(DEADLINE)
+    release.set()
+
+
+def test_a_client_holds_half_of_the_threads(pool, clock):
+    """Heavy requests of one client leave threads for the others."""
+    releases = []
+    for _ in range(2):
+        releases.append(_blocker(pool, "heavy"))
+        clock.now += 2.0
+    third, other = threading.Event(), threading.Event()
+    assert pool.submit("heavy", third.set)
+    assert pool.submit("other", other.set)
+    assert other.wait(DEADLINE)
+    assert not third.is_set()
+    for release in releases:
+        release.set()
+    assert third.wait(DEADLINE)
+
+
+def test_the_line_is_bounded(pool):
+    """When too many wait, the next one is told so at once."""
+    release = _blocker(pool, "a")
+    taken = [pool.submit("a", lambda: None) for _ in range(200)]
+    assert taken.count(True) == 128
+    assert pool.submit("b", lambda: None)
+    release.set()
+
+
+def test_a_stopped_pool_takes_nothing():
+    """After the end nothing is taken."""
+    pool = FairPool(1, 1)
+    pool.start()
+    pool.stop()
+    assert not pool.submit("a", lambda: None)
