@@ -42,8 +42,8 @@ def run(file: Path) -> int:
     def remember(number: int, _frame: FrameType | None) -> None:
         signals.put(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, remember)
+    for watched in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(watched, remember)
     log = structlog.get_logger(__name__)
     loaded = load_config(file)
     watch = ConfigWatch(file, loaded)

@@ -1,0 +1,59 @@
+"""What was acknowledged survives kill -9: the watermark never promises what is not stored."""
+
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.expositions import exposed
+from tests.integration.fidelity import ask, samples
+from tests.servers import aggregator, prometheus, wait_until
+
+SELECTOR = '{__name__=~"node_.*|process_.*"}'
+KILLS = 10
+
+
+def watermark_ms(directory: Path) -> int:
+    """Return how far the state says that the copies reach, 0 before the first."""
+    with sqlite3.connect(directory / "data" / "state.db") as state:
+        rows = state.execute("select max(data_until_ms) from watermarks").fetchall()
+    return rows[0][0] or 0
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(300)
+def test_acknowledged_samples_survive_kill_9(tmp_path: Path, shared_dir: Path) -> None:
+    """After ten kills every sample up to the watermark is there once, equal to the source's."""
+    dice = random.Random(7)
+    with exposed(shared_dir / "expositions" / "node-exporter") as cluster:
+        config = cluster.scrape_config("1s")
+        with prometheus(tmp_path / "source", config) as source:
+            count = f"count({SELECTOR})"
+            wait_until(lambda: ask(source.url, count, time.time()), 30, "the source has data")
+            begin_ms = int(time.time() * 1000)
+            fleet = (
+                "collect: {interval: 1s, lag: 1s, profile: [],"
+                f" raw: [{{match: '{SELECTOR}'}}]}}\n"
+                f"clusters: [{{name: one, region: test, prometheus: {{url: '{source.url}'}}}}]\n"
+            )
+            for _ in range(KILLS):
+                with aggregator(tmp_path / "centre", fleet, "/healthz") as centre:
+                    time.sleep(dice.uniform(0.3, 4.0))
+                    centre.process.send_signal(signal.SIGKILL)
+                    centre.process.wait(10)
+            until_ms = watermark_ms(tmp_path / "centre")
+            assert until_ms > begin_ms
+            with aggregator(tmp_path / "centre", fleet) as centre:
+                seconds = (until_ms - begin_ms) // 1000
+                end = until_ms / 1000
+                theirs = samples(ask(source.url, f"{SELECTOR}[{seconds}s]", end))
+                rows = ask(f"{centre.url}/prometheus", f"{SELECTOR}[{seconds}s]", end)
+    ours = samples(rows)
+    assert len(ours) == len(rows), "a series is there twice"
+    for labels, pairs in theirs.items():
+        expected = {stamp: value for stamp, value in pairs.items() if stamp > begin_ms}
+        stored = {stamp: value for stamp, value in ours[labels].items() if stamp > begin_ms}
+        assert stored == expected, f"{labels}: {stored} is not {expected}"
