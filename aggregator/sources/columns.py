@@ -5,9 +5,9 @@ next only the pairs change, so the digest of the fixed text tells that the label
 an answer that was parsed in full, in the same order. What is found here may be trusted only then:
 for other text the caller has to parse, and to compare.
 
-Brackets and quotes in labels do not mislead it. Inside a JSON string a quote has a backslash before
-it, so `"value":[` cannot occur there; and a `"]` after a digit or letter closes the last string of a
-list, for a quote that opens a string follows `{`, `,` or `:`.
+Brackets and quotes in labels do not mislead it. Inside a JSON string a quote has a backslash
+before it, so `"value":[` cannot occur there; and a `"]` after a digit or letter closes the last
+string of a list, for a quote that opens a string follows `{`, `,` or `:`.
 """
 
 import secrets

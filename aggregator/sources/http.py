@@ -8,10 +8,8 @@ no address outside of the configured URL is asked.
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 import requests
 import urllib3.exceptions
 from requests.structures import CaseInsensitiveDict
@@ -125,15 +123,6 @@ class SourceSession(requests.Session):
             raise failed
         return answer
 
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # noqa: ANN401  requests' own, and all overruled
-        """Send *request* for code that knows requests alone (PrometheusConnect's own methods).
-
-        Raises `SourceError` for everything but a success.
-        """
-        timeout = kwargs.get("timeout")
-        seconds = float(timeout) if isinstance(timeout, int | float) else None
-        return _Response(self.cluster, request, self.exchange(request, seconds))
-
     def _said(self, answer: HttpAnswer) -> Said:
         if answer.status == 200:
             return Said()
@@ -210,25 +199,3 @@ class SourceSession(requests.Session):
     def _late(self, limit: float) -> SourceError:
         message = f"no complete answer in {limit:g} s; is it overloaded, is the network slow?"
         return failure(self.cluster, Kind.TIMEOUT, message)
-
-
-class _Response(requests.Response):
-    """An answer that was read and checked, in requests' shape."""
-
-    def __init__(self, cluster: str, request: requests.PreparedRequest, answer: HttpAnswer) -> None:
-        super().__init__()
-        self._cluster, self._answer = cluster, answer
-        self.status_code, self.headers = answer.status, answer.headers
-        self.url, self.request = request.url or "", request
-
-    @property
-    def content(self) -> bytes:
-        return self._answer.body
-
-    def json(self, **kwargs: Any) -> Any:  # noqa: ANN401  requests' own signature
-        del kwargs
-        try:
-            return orjson.loads(self._answer.body)
-        except orjson.JSONDecodeError as error:
-            message = "its answer is not JSON; does url lead to the right server?"
-            raise failure(self._cluster, Kind.WRONG_JSON, message) from error

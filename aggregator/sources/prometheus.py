@@ -8,8 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import msgspec
+import orjson
+import requests
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 from urllib3.util import Retry
 
@@ -17,9 +20,9 @@ from aggregator.errors import SourceError
 from aggregator.model.arrays import Floats, Ints
 from aggregator.sources.answer import HttpAnswer, Said, plain_text
 from aggregator.sources.decode import decode
-from aggregator.sources.failures import Kind
+from aggregator.sources.failures import Kind, failure
 from aggregator.sources.http import SourceSession
-from aggregator.sources.settings import Dialect, PrometheusSettings
+from aggregator.sources.settings import PrometheusSettings
 
 # Another replica would say the same of these.
 _SAME_ELSEWHERE = {
@@ -59,10 +62,50 @@ class Answer:
         return self.offsets.size - 1
 
 
+class _CheckedResponse(requests.Response):
+    """An answer that was read and checked, in the shape that PrometheusConnect's methods expect."""
+
+    def __init__(self, cluster: str, request: requests.PreparedRequest, answer: HttpAnswer) -> None:
+        super().__init__()
+        self._cluster, self._answer = cluster, answer
+        self.status_code, self.headers = answer.status, answer.headers
+        self.url, self.request = request.url or "", request
+
+    @property
+    def content(self) -> bytes:
+        """The whole body."""
+        return self._answer.body
+
+    def json(self, **kwargs: object) -> object:
+        """Return Prometheus's envelope, which has data. Raises `SourceMalformedError`."""
+        del kwargs
+        try:
+            envelope = orjson.loads(self._answer.body)
+        except orjson.JSONDecodeError:
+            envelope = None
+        if not isinstance(envelope, dict) or "data" not in envelope:
+            message = "its answer is not Prometheus's JSON; does url lead to the right server?"
+            raise failure(self._cluster, Kind.WRONG_JSON, message)
+        return envelope
+
+
+class PrometheusSession(SourceSession):
+    """A session that code which knows requests alone can use as well."""
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # noqa: ANN401  requests' own, and all overruled
+        """Send *request* for code that knows requests alone (PrometheusConnect's own methods).
+
+        Raises `SourceError` for everything but a success.
+        """
+        timeout = kwargs.get("timeout")
+        seconds = float(timeout) if isinstance(timeout, int | float) else None
+        return _CheckedResponse(self.cluster, request, self.exchange(request, seconds))
+
+
 class SafePrometheusConnect(PrometheusConnect):
     """One Prometheus server over a session of ours, which every inherited method uses too."""
 
-    def __init__(self, session: SourceSession) -> None:
+    def __init__(self, session: PrometheusSession) -> None:
         super().__init__(url=session.base, session=session, retry=Retry(0))
         session.remount()  # the base class has just mounted an adapter of its own over ours
         self._source_session = session
@@ -110,7 +153,7 @@ class PrometheusSource:
         proxy_url = None if settings.proxy_url is None else str(settings.proxy_url)
         self._servers = tuple(
             SafePrometheusConnect(
-                SourceSession(
+                PrometheusSession(
                     cluster,
                     str(url),
                     auth=settings.auth,
@@ -126,9 +169,6 @@ class PrometheusSource:
             for url in settings.urls
         )
         self._chosen = 0
-        # Its cache moves fresh samples and aligns ranges to the step.
-        dialect = settings.dialect
-        self._extra = [("nocache", "1")] if dialect is Dialect.VICTORIAMETRICS else []
 
     @property
     def server(self) -> SafePrometheusConnect:
@@ -148,7 +188,7 @@ class PrometheusSource:
         A scalar is a vector of one series without labels. *known* is the digest of an earlier
         answer, whose labels need not be given again. Raises `SourceError`.
         """
-        params = [("query", expr), ("time", seconds_text(time_ms)), *self._extra]
+        params = [("query", expr), ("time", seconds_text(time_ms))]
         return self._ask("/api/v1/query", params, known, timeout_seconds)
 
     def query_range(
@@ -170,7 +210,6 @@ class PrometheusSource:
             ("start", seconds_text(start_ms)),
             ("end", seconds_text(end_ms)),
             ("step", seconds_text(step_ms)),
-            *self._extra,
         ]
         return self._ask("/api/v1/query_range", params, known, timeout_seconds)
 
