@@ -91,7 +91,7 @@ class Cursor:
                 return parse_duration(token.text) / 1000
             return parse_number(token.text)
         except (ValueError, OverflowError) as error:
-            raise self.error(token.start, f"error parsing number: {error}") from error
+            raise self.error(token.start, str(error)) from error
 
     def signed_number(self, context: str, expected: str) -> float:
         """Return a number with an optional sign."""

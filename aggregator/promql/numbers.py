@@ -66,8 +66,8 @@ def format_plain(value: float) -> str:
     return _special(value)
 
 
-def format_float(value: float, *, exponent_from: int = 21) -> str:
-    """Return *value* as Go's `%v` prints it, or its `%g` with `exponent_from=6`."""
+def format_float(value: float, *, exponent_from: int = 6) -> str:
+    """Return *value* as Go prints it by `%v` and `%g`: the shortest digits that read back."""
     if not math.isfinite(value):
         return _special(value)
     decimal = _digits(value)

@@ -13,7 +13,8 @@ def combine_sets(op: str, matching: Matching, left: StepMatrix, right: StepMatri
     left_groups, right_groups = match_groups(left.series, right.series, matching)
     if op == "or":
         seen = left_groups.any(left.present)[right_groups.number]
-        return merge_equal(concat([left, replace(right, present=right.present & ~seen)]))
+        remaining = compact(replace(right, present=right.present & ~seen))
+        return merge_equal(concat([left, remaining]))
     seen = right_groups.any(right.present)[left_groups.number]
     wanted = seen if op == "and" else ~seen
     return compact(replace(left, present=left.present & wanted))
