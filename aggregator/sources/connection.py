@@ -60,6 +60,7 @@ class _Connection(HTTPConnection):
             raise TimeoutError  # nothing may be sent without a deadline
         # `_dns_host` keeps the trailing dot of a fully qualified name, `host` does not.
         port = self.port or self.default_port
+        exchange.connected = True
         addresses = _RESOLVER.addresses(self._dns_host, port, exchange.left())
         return _connect(addresses, exchange)
 

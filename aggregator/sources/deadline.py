@@ -28,6 +28,7 @@ class Exchange:
 
     def __init__(self, ends: float, connect_seconds: float) -> None:
         self.ends, self.connect_seconds = ends, connect_seconds
+        self.connected = False  # whether a connection was opened, not one that was kept alive
         self._lock = threading.Lock()
         self._watched: list[int] = []
         self._over = self._expired = False

@@ -7,7 +7,6 @@ cleaned, for the other side is not trusted.
 import http.client
 import socket
 import ssl
-from collections.abc import Iterator
 from enum import StrEnum
 
 import requests
@@ -87,12 +86,31 @@ def clean_text(text: str, limit: int = _TEXT_CHARS) -> str:
 
 def translate(cluster: str, error: BaseException) -> SourceError:
     """Return our exception for one that requests, urllib3, ssl or the operating system raised."""
-    for cause in _causes(error):
+    causes = _causes(error)
+    through_proxy = any(isinstance(one, urllib3.exceptions.ProxyError) for one in causes)
+    for cause in causes:
         found = _known(cause)
+        if found is not None and through_proxy and found[0] not in {Kind.PROXY, Kind.TIMEOUT}:
+            message = f"the proxy cannot be used ({found[0]}); check proxy_url"
+            return failure(cluster, Kind.PROXY, message)
         if found is not None:
             return failure(cluster, *found)
-    return failure(
-        cluster, Kind.UNREACHABLE, f"the request failed ({type(error).__name__}); see its log"
+    message = f"the request failed ({type(error).__name__}); see the server's log"
+    return failure(cluster, Kind.UNREACHABLE, message)
+
+
+def gone_before_answer(error: BaseException) -> bool:
+    """Tell whether the other side closed the connection without a byte of an answer."""
+    return any(
+        isinstance(
+            cause,
+            http.client.RemoteDisconnected
+            | ConnectionResetError
+            | BrokenPipeError
+            | ssl.SSLEOFError
+            | ssl.SSLZeroReturnError,
+        )
+        for cause in _causes(error)
     )
 
 
@@ -136,8 +154,6 @@ def _known_library(cause: BaseException) -> tuple[Kind, str] | None:
             cause, requests.RequestException
         ):
             text = clean_text(cause.strerror or type(cause).__name__)
-            if text.startswith("Tunnel"):
-                return Kind.PROXY, "the proxy refused the connection; check proxy_url"
             return Kind.UNREACHABLE, f"it cannot be reached ({text}); check the network"
         case OSError() if str(cause).startswith("Tunnel connection failed"):
             text = clean_text(str(cause), 60)
@@ -146,8 +162,8 @@ def _known_library(cause: BaseException) -> tuple[Kind, str] | None:
             return None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions behind *error*, the innermost first, then *error* itself.
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the exceptions behind *error*, the innermost first, then *error* itself.
 
     requests and urllib3 keep them as an argument, as `reason` or as the cause.
     """
@@ -162,4 +178,4 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         order.append(current)
         inner = (*current.args, getattr(current, "reason", None), current.__cause__)
         stack.extend(one for one in inner if isinstance(one, BaseException))
-    yield from reversed(order)
+    return order[::-1]

@@ -1,8 +1,8 @@
 """HTTP to one server of a cluster: a total deadline, byte limits, credentials, TLS, our errors.
 
-Knows no protocol above HTTP. Nothing is tried again (but once after a 401, with credentials that
-were read again), no redirect is followed, no cookie kept, nothing taken from the environment, and
-no address outside of the configured URL is asked.
+Knows no protocol above HTTP. Nothing is tried again, but once after a 401 with credentials that were
+read again, and where a connection kept alive turns out to be closed. No redirect is followed, no
+cookie kept, nothing taken from the environment, and no address outside of the URL is asked.
 """
 
 import threading
@@ -30,7 +30,7 @@ from aggregator.sources.answer import (
 from aggregator.sources.auth import Credentials
 from aggregator.sources.connection import Adapter
 from aggregator.sources.deadline import Exchange
-from aggregator.sources.failures import Kind, failure, translate
+from aggregator.sources.failures import Kind, failure, gone_before_answer, translate
 
 _MAX_URL_CHARS = 4096
 _CONNECTIONS = 4
@@ -187,14 +187,30 @@ class SourceSession(requests.Session):
         request: requests.PreparedRequest,
         exchange: Exchange,
     ) -> HttpAnswer:
-        left = exchange.left()
-        response = adapter.send(request, stream=True, timeout=(left, left), proxies=self.proxies)
+        response = self._sent(adapter, request, exchange)
         try:
             body, raw_bytes = read_body(self.cluster, response, self._limits)
         finally:
             response.close()
         telemetry.RESPONSE_BYTES.labels(self.cluster).inc(raw_bytes)
         return HttpAnswer(response.status_code, response.headers, body, raw_bytes)
+
+    def _sent(
+        self,
+        adapter: requests.adapters.BaseAdapter,
+        request: requests.PreparedRequest,
+        exchange: Exchange,
+    ) -> requests.Response:
+        left = exchange.left()
+        try:
+            return adapter.send(request, stream=True, timeout=(left, left), proxies=self.proxies)
+        except requests.ConnectionError as error:
+            if exchange.connected or not gone_before_answer(error):
+                raise
+        # A connection kept since the last tick was closed while idle. Where the server's patience
+        # is as long as our interval that happens each time, and says nothing of this request.
+        left = exchange.left()
+        return adapter.send(request, stream=True, timeout=(left, left), proxies=self.proxies)
 
     def _late(self, limit: float) -> SourceError:
         message = f"no complete answer in {limit:g} s; is it overloaded, is the network slow?"

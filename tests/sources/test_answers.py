@@ -153,6 +153,27 @@ def test_a_connection_that_is_reset_is_classified():
         source.close()
 
 
+@pytest.mark.parametrize("kept_alive", [True, False])
+def test_a_connection_closed_while_idle_is_replaced(kept_alive):
+    """Where a kept connection is closed before an answer, and only there, another one is opened."""
+
+    def serve(connection: socket.socket, stop: Stop) -> None:
+        del stop
+        if kept_alive:
+            connection.sendall(http())
+            connection.recv(65_536)  # and closes, as a server does whose patience ended just now
+
+    with wire(serve) as server:
+        source = source_of(server.url)
+        if kept_alive:
+            assert [source.instant("up", T).series for _ in range(3)] == [0, 0, 0]
+            assert server.connections == 3
+        else:
+            check(fails(lambda: source.instant("up", T)), Kind.RESET, "cut")
+            assert server.connections == 1
+        source.close()
+
+
 @pytest.mark.parametrize(
     ("url", "kind", "text"),
     [
