@@ -143,3 +143,12 @@ class Adapter(HTTPAdapter):
 
     def cert_verify(self, conn: object, url: object, verify: object, cert: object) -> None:
         """Leave verification to our own context; requests would add its default authorities."""
+
+    def close(self) -> None:
+        """Close the idle connections now; urllib3 leaves that to the garbage collector."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  the container has no iterator
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()

@@ -1,8 +1,8 @@
 """HTTP to one server of a cluster: a total deadline, byte limits, credentials, TLS, our errors.
 
-Knows no protocol above HTTP. Nothing is tried again, but once after a 401 with credentials that were
-read again, and where a connection kept alive turns out to be closed. No redirect is followed, no
-cookie kept, nothing taken from the environment, and no address outside of the URL is asked.
+Knows no protocol above HTTP. Nothing is tried again, but once after a 401 with credentials that
+were read again, and where a connection kept alive turns out to be closed. No redirect is followed,
+no cookie kept, nothing taken from the environment, and no address outside of the URL is asked.
 """
 
 import threading
