@@ -22,6 +22,10 @@ FOLDER_UID = "fleet"
 DATASOURCE_UID = "fleet-metrics"
 FAMILY_TAG = "fleet"
 _REVISION = "rev:"
+# What an operator may have set on our data source; a PUT without it would take it away.
+_OPERATORS = (
+    "name", "isDefault", "version", "basicAuth", "basicAuthUser", "user", "withCredentials",
+)  # fmt: skip
 
 
 class Action(Enum):
@@ -112,7 +116,7 @@ class DataSource:
         if change.action is Action.CREATE:
             write(change.what, lambda: api.datasource.create_datasource(body))
             return
-        kept = {key: found[key] for key in ("name", "isDefault", "version") if key in found}
+        kept = {key: found[key] for key in _OPERATORS if key in found}
         json_data = (found.get("jsonData") or {}) | self._json_data()
         full = body | kept | {"jsonData": json_data}
         write(change.what, lambda: api.datasource.update_datasource_by_uid(DATASOURCE_UID, full))
