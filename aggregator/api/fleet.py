@@ -1,6 +1,7 @@
 """The fleet API: the clusters, and what is missing from the store."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Final
 
 import orjson
@@ -66,7 +67,7 @@ class FleetApi:
         """Answer with the open gaps."""
         views = self._chosen(request)
         gaps = [
-            {"cluster": view.cluster, "region": view.region, "gap": gap}
+            {"cluster": view.cluster, "region": view.region, **asdict(gap)}
             for view in views
             for gap in view.gaps
         ]

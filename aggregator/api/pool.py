@@ -17,6 +17,7 @@ from aggregator.supervise import Loop, run
 Job: TypeAlias = Callable[[], None]
 
 YOUNG_SECONDS = 1.0
+_END_SECONDS = 5.0
 _MAX_WAITING = 512
 _MAX_WAITING_OF_CLIENT = 128
 
@@ -49,7 +50,7 @@ class FairPool:
             self._waiting = 0
             self._changed.notify_all()
         for loop in self._loops:
-            loop.stop(timeout_seconds=5.0)
+            loop.stop(timeout_seconds=_END_SECONDS)
 
     def submit(self, client: str, job: Job) -> bool:
         """Let *job* run in *client*'s turn; return False, and do not run it, if too many wait."""
@@ -68,14 +69,15 @@ class FairPool:
         thread = threading.get_ident()
         with self._changed:
             job = self._next(thread)
-            while job is None:
-                if self._stopped or stopping.is_set():
-                    return
+            while job is None and not self._stopped:
                 self._changed.wait(self._until_older())
                 job = self._next(thread)
             if self._waiting:
                 self._changed.notify()
             telemetry.POOL_BUSY.labels("api").set(len(self._running))
+        if job is None:
+            stopping.wait(_END_SECONDS)
+            return
         try:
             run("api", job)
         finally:
