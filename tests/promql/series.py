@@ -22,7 +22,19 @@ def values():
         st.integers(-3, 6).map(float),
         st.floats(-1e6, 1e6),
         st.sampled_from(
-            [math.nan, math.inf, -math.inf, STALE, 1.7e308, -1.7e308, 1e300, 1e17, 5e-324, 0.1]
+            [
+                math.nan,
+                math.inf,
+                -math.inf,
+                STALE,
+                1.7e308,
+                -1.7e308,
+                1e300,
+                1e17,
+                5e-324,
+                0.1,
+                -0.0,
+            ]
         ),
     )
 
@@ -60,7 +72,7 @@ def series_lists():
 def many_series(seed: int, count: int = 40):
     """Return series of up to ten minutes with jitter, gaps, resets and the odd values."""
     generator = np.random.default_rng(seed)
-    odd = np.array([math.nan, math.inf, -math.inf, STALE, 1e308, 0.0])
+    odd = np.array([math.nan, math.inf, -math.inf, STALE, 1e308, 0.0, -0.0])
     result = []
     for number in range(count):
         size = int(generator.integers(2, 60))

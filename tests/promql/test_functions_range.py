@@ -54,12 +54,13 @@ def expected(name, series, ends, range_ms, params=(), *, at=None, rules=PROMETHE
 
 
 def assert_same(got, wanted):
-    """Compare bit by bit but for the sign of zero; NaN equals NaN."""
+    """Compare bit by bit, the sign of zero included; any NaN equals any other."""
     assert [[v is None for v in row] for row in got] == [[v is None for v in row] for row in wanted]
-    np.testing.assert_array_equal(
-        [v for row in got for v in row if v is not None],
-        [v for row in wanted for v in row if v is not None],
-    )
+    flat = np.array([v for row in got for v in row if v is not None])
+    loop = np.array([v for row in wanted for v in row if v is not None])
+    np.testing.assert_array_equal(flat, loop)
+    zero = flat == 0
+    np.testing.assert_array_equal(np.signbit(flat[zero]), np.signbit(loop[zero]))
 
 
 PARAMETERS = {

@@ -120,6 +120,13 @@ def test_clamp():
     assert values_of("clamp_max", [1, INF, 9], scalar(5, 5, 5)) == [1, 5, 5]
     assert values_of("clamp", [1, 7, 9], scalar(2, 2, 3), scalar(5, 5, 2)) == [2, 5, None]
     assert math.isnan(values_of("clamp", [1], scalar(NAN), scalar(5))[0])
+    assert np.signbit(
+        values_of("clamp_max", [0.0, -0.0, 0.0], scalar(-0.0, 0.0, 0.0))
+    ).tolist() == [
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,11 @@ def rad(values: Floats) -> Floats:
 
 
 def _clamped(matrix: StepMatrix, low: Floats, high: Floats) -> StepMatrix:
-    """Apply Go's `math.Min` and `math.Max`, where an infinity wins over NaN."""
-    least = np.minimum(matrix.values, high)
-    least[np.isneginf(matrix.values) | np.isneginf(high)] = -np.inf
+    """Apply Go's `math.Min` and `math.Max`: an infinity wins over NaN, and -0 is less than 0."""
+    values = matrix.values
+    least = np.minimum(values, high)
+    least[np.isneginf(values) | np.isneginf(high)] = -np.inf
+    least = np.where((values == 0) & (high == 0), -(-values - high), least)
     result = np.maximum(least, low)
     result[np.isposinf(least) | np.isposinf(low)] = np.inf
-    return with_values(matrix, result)
+    return with_values(matrix, np.where((least == 0) & (low == 0), least + low, result))

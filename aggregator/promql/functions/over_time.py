@@ -198,7 +198,18 @@ def _extreme(windows: Windows, pick: np.ufunc) -> tuple[Floats, Bools]:
         result[cells] = pick(table[lo[cells]], table[hi[cells] - width])
         if table.size > width:
             table = pick(table[:-width], table[width:])
+    _keep_first_zero(result, lo, windows.samples.values)
     return result.reshape(windows.lo.shape), windows.counts > 0
+
+
+def _keep_first_zero(extremes: Floats, lo: Ints, values: Floats) -> None:
+    """Give extremes of 0 the sign of the window's first zero, in place; numpy picks any of them."""
+    zeros = np.flatnonzero(values == 0)
+    if np.signbit(values[zeros]).any():
+        cells = np.flatnonzero(extremes == 0)
+        following = np.searchsorted(zeros, lo[cells])
+        cells, following = cells[following < zeros.size], following[following < zeros.size]
+        extremes[cells] = values[zeros[following]]
 
 
 def _time_of(windows: Windows, at_least: np.ufunc) -> tuple[Floats, Bools]:
