@@ -227,7 +227,7 @@ def test_a_slow_grafana_ends_at_the_deadline() -> None:
         began = time.monotonic()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         assert _error(_settings(url, timeout="300ms")).kind == "timeout"
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2.0
 
 
 def test_a_huge_answer_is_not_read(grafana: Grafana) -> None:
