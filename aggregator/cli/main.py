@@ -12,7 +12,7 @@ from aggregator.errors import AggregatorError, ConfigError, QuerySyntaxError
 FINE, PROBLEMS, MISUSED = 0, 1, 2
 
 
-def _exit(status: object) -> None:
+def _exit(status: object, **_options: object) -> None:
     """End with the status that a command returned."""
     raise typer.Exit(status if isinstance(status, int) else FINE)
 

@@ -41,7 +41,8 @@ class FleetClient(Connection):
     ) -> pd.DataFrame:
         """Evaluate *expression* every *step* over *range* up to *end* (default: now).
 
-        Returns a row a step (UTC), a column a series; the columns' levels are the labels.
+        Returns a row a step (UTC) that has points, a column a series; the columns' levels are the
+        labels.
         """
         last = datetime.now(UTC) if end is None else end
         parameters = {

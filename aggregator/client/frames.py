@@ -26,9 +26,10 @@ def long_frame(result: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def wide_frame(result: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a range answer: a row a step (UTC), a column a series, NaN where there is no point.
+    """Return a range answer: a row a step (UTC) that has points, a column a series.
 
-    The columns are a MultiIndex whose levels are named after the labels.
+    The columns are a MultiIndex whose levels are named after the labels; NaN where a series has
+    no point.
     """
     series: Sequence[Mapping[str, Any]] = result["result"]
     names = sorted({name for each in series for name in each["metric"]})
