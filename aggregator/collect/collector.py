@@ -21,12 +21,17 @@ _COMMIT_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Slot:
-    """One cluster on the schedule. `busy` is taken while a cycle waits or runs."""
+    """One cluster on the schedule.
+
+    `busy` is taken while a cycle waits or runs, `reading` while a piece of history does; `missed`
+    tells that a tick came meanwhile.
+    """
 
     collector: ClusterCollector
     breaker: Breaker = field(default_factory=Breaker)
     busy: threading.Lock = field(default_factory=threading.Lock)
     reading: threading.Lock = field(default_factory=threading.Lock)
+    missed: bool = False
     removed: bool = False
 
 
@@ -63,6 +68,7 @@ class Collector:
 
     def apply(self, registry: Registry) -> None:
         """Collect the clusters of *registry* from now on; what is the same goes on undisturbed."""
+        self._registry = registry
         for name in [name for name in self._slots if registry.get(name) is None]:
             self._remove(name)
             self._forget(name)
@@ -73,7 +79,6 @@ class Collector:
             if slot is not None:
                 self._remove(cluster.name)
             self._add(cluster)
-        self._registry = registry
 
     def tick(self, name: str) -> None:
         """Submit a cycle of one cluster, unless one is under way or the breaker is open."""
@@ -83,6 +88,7 @@ class Collector:
         if slot.breaker.is_open(self._context.now()):
             telemetry.CYCLES_SKIPPED.labels(name, "breaker_open").inc()
         elif not slot.busy.acquire(blocking=False):
+            slot.missed = True
             telemetry.CYCLES_SKIPPED.labels(name, "busy").inc()
         elif slot.breaker.probing:
             self._submit(slot, self._pools.probing.submit, self._probe)
@@ -103,10 +109,18 @@ class Collector:
                 done = slot.removed or job(slot)
             finally:
                 if done:
-                    slot.busy.release()
+                    self._free(slot)
 
         if not submit(work):
             slot.busy.release()
+
+    def _free(self, slot: _Slot) -> None:
+        """Let the next cycle come; make up at once for a tick that came while this one ran."""
+        missed, slot.missed = slot.missed, False
+        slot.busy.release()
+        self._tidy(slot)
+        if missed and not slot.removed and not slot.breaker.probing:
+            self.tick(slot.collector.cluster.name)
 
     def _probe(self, slot: _Slot) -> bool:
         """See whether a cluster that failed answers again; if so, run its cycle as usual."""
@@ -145,6 +159,7 @@ class Collector:
                 more = not slot.removed and slot.collector.read_history()
             finally:
                 slot.reading.release()
+                self._tidy(slot)
             if more:
                 self._read_history(slot)
 
@@ -161,6 +176,12 @@ class Collector:
         slot.removed = True
         self._schedule.remove(name)
         slot.collector.close()
+
+    def _tidy(self, slot: _Slot) -> None:
+        """Drop what a job still wrote while its cluster left the registry."""
+        name = slot.collector.cluster.name
+        if slot.removed and self._registry.get(name) is None:
+            self._forget(name)
 
     def _forget(self, name: str) -> None:
         """Drop what is known of a cluster that left the registry."""

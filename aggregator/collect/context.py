@@ -1,5 +1,6 @@
 """What every collector works with, and what it hands back."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,6 +45,25 @@ class BlockWriter(Protocol):
     ) -> bool:
         """Queue *block*; return False if there was no room in time."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class UntilClosed:
+    """A writer that tells nobody any more once `closed` is set: the cluster may be gone."""
+
+    writer: BlockWriter
+    closed: threading.Event
+
+    def submit(
+        self, block: SampleBlock, on_stored: Callable[[], None], timeout_seconds: float
+    ) -> bool:
+        """Queue *block*; return False if there was no room in time."""
+
+        def stored() -> None:
+            if not self.closed.is_set():
+                on_stored()
+
+        return self.writer.submit(block, stored, timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -10,7 +10,7 @@ from aggregator import telemetry
 from aggregator.collect.backfill import HISTORY_MS, Backfill
 from aggregator.collect.binding import Binder
 from aggregator.collect.bisect import QUERY_REFUSED, ask_in_halves
-from aggregator.collect.context import Context, QueueFullError
+from aggregator.collect.context import Context, QueueFullError, UntilClosed
 from aggregator.collect.identity import SeriesCache
 from aggregator.collect.raw import RawCopy
 from aggregator.collect.recorded import Batch, RecordedMetrics
@@ -56,6 +56,8 @@ class ClusterCollector:
     """Collects one cluster; a cycle and a piece of history never run at the same time."""
 
     def __init__(self, cluster: Cluster, profile: Profile, context: Context) -> None:
+        self._closed = threading.Event()
+        context = replace(context, writer=UntilClosed(context.writer, self._closed))
         self.cluster, self._context = cluster, context
         self._source = open_source(cluster)
         self._binder = Binder(cluster, profile, context)
@@ -103,7 +105,8 @@ class ClusterCollector:
                 return False
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what is stored from now on moves no watermark."""
+        self._closed.set()
         self._source.close()
 
     def _collect(self, time_ms: int) -> _Progress:

@@ -102,6 +102,12 @@ def instants(stage: Stage, cluster: str) -> list[int]:
     return [at for at, _ in found.get("x=1", [])]
 
 
+def until(stage: Stage, cluster: str) -> int:
+    """Return the watermark of a cluster, 0 without one."""
+    mark = stage.context.watermarks.get(cluster, "fleet:things")
+    return 0 if mark is None else mark.data_until_ms or 0
+
+
 @pytest.fixture
 def bad_urls() -> Iterator[dict[str, str]]:
     """Serve one cluster for each way of being broken."""
@@ -116,14 +122,15 @@ def bad_urls() -> Iterator[dict[str, str]]:
 
 def test_no_cluster_delays_another(stage: Stage, bad_urls: dict[str, str], monkeypatch):
     """Beside clusters that hang, trickle, talk HTML or refuse, the healthy ones miss no instant."""
-    monkeypatch.setattr("tests.collect.stage.T0", int(time.time() * 1000))
+    started = int(time.time() * 1000)
+    monkeypatch.setattr("tests.collect.stage.T0", started)
     stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
     urls = bad_urls | dict.fromkeys(HEALTHY, stage.server.url)
     clusters = registry(urls, interval="2s")
     with collecting(stage, clusters):
         health = stage.context.health
         wait_until(lambda: all(health.get(n).failures >= 3 for n in bad_urls), 30, "three failures")
-        wait_until(lambda: all(len(instants(stage, n)) > 3_605 for n in HEALTHY), 30, "live ticks")
+        wait_until(lambda: all(until(stage, n) > started + 10_000 for n in HEALTHY), 30, "ticks")
         views = {
             view.cluster: view
             for view in cluster_views(
@@ -143,14 +150,15 @@ def test_no_cluster_delays_another(stage: Stage, bad_urls: dict[str, str], monke
         assert {after - before for before, after in pairwise(times)} == {2_000}
         assert views[name].state == "ok"
         assert stage.context.gaps.open(name) == ()
-    for name, said in {
-        "hangs": "no complete answer",
-        "trickles": "no complete answer",
-        "html": "HTML",
+    kinds = {name: stage.context.health.get(name).kind for name in bad_urls}
+    assert kinds == {
+        "hangs": "timeout",
+        "trickles": "timeout",
+        "html": "html",
         "refuses": "refused",
-    }.items():
+    }
+    for name in bad_urls:
         assert views[name].state == "unreachable"
-        assert said in views[name].error
         assert "next try in" in views[name].error
 
 
@@ -199,7 +207,7 @@ def test_reconfiguration_touches_only_what_changed(stage: Stage, monkeypatch):
             collector.apply(registry(one | {"three": server.url}))
             wait_until(lambda: instants(stage, "three"), 10, "the new one")
             assert collector._slots["one"].collector is kept
-            assert stage.context.watermarks.of("two") == {}
+            wait_until(lambda: not stage.context.watermarks.of("two"), 10, "no watermark is left")
             seen = len(instants(stage, "two"))
             rest = len(instants(stage, "three"))
             wait_until(lambda: len(instants(stage, "three")) > rest + 1, 10, "more of the new one")

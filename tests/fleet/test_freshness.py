@@ -1,0 +1,320 @@
+"""Freshness: the state of each cluster and subject, and what a query is told about it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from aggregator.fleet.freshness import Freshness, State
+from aggregator.fleet.health import HealthBoard, Outcome
+from aggregator.fleet.registry import Registry
+from aggregator.fleet.settings import ClusterSettings, CollectSettings
+from aggregator.fleet.subjects import matches, reads_subject, selector_name
+from aggregator.fleet.view import cluster_views
+from aggregator.model.labels import Matcher, MatchOp
+from aggregator.promql.parse import parse_selector
+from aggregator.state.bindings import Binding, Bindings
+from aggregator.state.database import Database, open_database
+from aggregator.state.gaps import Gaps
+from aggregator.state.watermarks import Watermarks
+
+NOW = 1_795_334_400_000  # 2026-11-22T08:00:00Z
+GROUPS = {"fleet:nodes_ready": "nodes", "fleet:ingress": "ingress"}
+MAINTENANCE = {"from": "2026-11-22T07:00:00Z", "to": "2026-11-22T09:00:00Z", "reason": "upgrade"}
+
+
+@dataclass(frozen=True)
+class Read:
+    """A selector and the time it reads."""
+
+    matchers: Sequence[Matcher]
+    start_ms: int = NOW - 300_000
+    end_ms: int = NOW
+
+
+@dataclass
+class Fleet:
+    """A fleet whose watermarks, gaps and health a test sets."""
+
+    database: Database
+    names: Sequence[str] = ("a",)
+    collect: dict[str, object] = field(default_factory=dict)
+    maintenance: dict[str, str] | None = None
+
+    def __post_init__(self):
+        clusters = [
+            ClusterSettings.model_validate(
+                {
+                    "name": name,
+                    "region": "india" if name.startswith("in") else "europe",
+                    "labels": {"environment": "prod"},
+                    "prometheus": {"url": "http://localhost:1"},
+                    "maintenance": self.maintenance,
+                }
+            )
+            for name in self.names
+        ]
+        settings = {"raw": [{"match": "up"}, {"match": '{job="x"}', "interval": "60s"}]}
+        self.marks, self.gaps = Watermarks(self.database), Gaps(self.database)
+        self.health = HealthBoard()
+        registry = Registry(clusters, CollectSettings.model_validate({**settings, **self.collect}))
+        self.freshness = Freshness(registry, GROUPS, self.marks, self.gaps, self.health)
+
+    def state(self, subject: str = "fleet:nodes") -> State:
+        """Return the state of one subject of the first cluster."""
+        first = next(iter(self.freshness.registry))
+        units = self.freshness.units(first, NOW)
+        return next(unit.state for unit in units if unit.subject.name == subject)
+
+    def fresh(self, cluster: str, age_ms: int = 10_000, subject: str = "fleet:nodes") -> None:
+        """Let a subject have data until *age_ms* ago."""
+        self.marks.advance(cluster, NOW - age_ms, with_data=[subject])
+
+    def fails(self, cluster: str, times: int, open_until_ms: int | None = None) -> None:
+        """Let a cluster's cycles fail."""
+        for _ in range(times):
+            self.health.ended(cluster, Outcome(NOW, False, "refused", "refused"), open_until_ms)
+
+    def warnings(self, selector: str, **window: int) -> tuple[str, ...]:
+        """Return what a query of *selector* is told."""
+        return self.freshness.warnings([Read(parse_selector(selector), **window)], NOW)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Return an empty state file."""
+    opened = open_database(tmp_path / "state.db")
+    yield opened
+    opened.close()
+
+
+def test_never(database: Database):
+    """A subject without any data since the cluster was registered is never, and not expected."""
+    fleet = Fleet(database)
+    assert fleet.state() is State.NEVER
+    fleet.marks.advance("a", NOW, with_data=[], without=["fleet:nodes"])
+    assert fleet.state() is State.NEVER
+    assert not State.NEVER.expected
+    assert fleet.warnings("fleet:nodes_ready") == ()
+
+
+def test_a_cluster_that_never_answered_is_unreachable(database: Database):
+    """Three failed cycles make a cluster unreachable and expected, even if it never answered."""
+    fleet = Fleet(database)
+    fleet.fails("a", 2)
+    assert fleet.state() is State.NEVER
+    fleet.fails("a", 1)
+    assert fleet.state() is State.UNREACHABLE
+    assert State.UNREACHABLE.expected
+    assert len(fleet.warnings("fleet:nodes_ready")) == 1
+
+
+def test_open_breaker_is_unreachable(database: Database):
+    """While the breaker is open the cluster is unreachable, and not any longer."""
+    fleet = Fleet(database)
+    fleet.fresh("a")
+    fleet.fails("a", 1, NOW + 1_000)
+    assert fleet.state() is State.UNREACHABLE
+    fleet.fails("a", 1, NOW)
+    assert fleet.state() is State.OK
+
+
+@pytest.mark.parametrize(
+    ("subject", "age_ms", "state"),
+    [
+        ("fleet:nodes", 65_000, State.OK),  # 2 x 30 s + 5 s
+        ("fleet:nodes", 65_001, State.LATE),
+        ('raw:{job="x"}', 125_000, State.OK),  # its own interval is 60 s
+        ('raw:{job="x"}', 125_001, State.LATE),
+    ],
+)
+def test_late(database: Database, subject: str, age_ms: int, state: State):
+    """Data older than two intervals and the lag is late."""
+    fleet = Fleet(database)
+    fleet.fresh("a", age_ms, subject)
+    assert fleet.state(subject) is state
+
+
+def test_missing(database: Database):
+    """A subject that had data, of a cluster that answers without it, is missing."""
+    fleet = Fleet(database)
+    fleet.fresh("a", 200_000)
+    fleet.marks.advance("a", NOW - 10_000, with_data=[], without=["fleet:nodes"])
+    assert fleet.state() is State.MISSING
+
+
+def test_maintenance(database: Database):
+    """In maintenance nothing is expected, and nothing is warned of."""
+    fleet = Fleet(database, maintenance=MAINTENANCE)
+    fleet.fails("a", 3)
+    assert fleet.state() is State.MAINTENANCE
+    assert fleet.warnings("fleet:nodes_ready") == ()
+
+
+def test_warning_names_cluster_subject_and_age(database: Database):
+    """A warning says which cluster lacks what, and since when."""
+    fleet = Fleet(database)
+    fleet.fresh("a", 300_000)
+    assert fleet.warnings("fleet:nodes_ready") == (
+        "cluster a (europe): fleet:nodes is late, no data since 2026-11-22T07:55:00Z (5m ago)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("selector", "warned"),
+    [
+        ("fleet:nodes_ready", True),
+        ('fleet:nodes_ready{cluster="a"}', True),
+        ('fleet:nodes_ready{cluster=~"a|b", region!="india"}', True),
+        ('{__name__=~"fleet:node.*"}', True),
+        ('{cluster="a"}', True),
+        ("fleet:ingress", False),  # another group, which never had data
+        ("up", False),
+        ('fleet:nodes_ready{cluster="b"}', False),
+        ('fleet:nodes_ready{region=~"in.*"}', False),
+        ('fleet:nodes_ready{cluster!~"a"}', False),
+    ],
+)
+def test_only_what_the_query_reads_is_warned_of(database: Database, selector: str, warned: bool):
+    """A query hears of the clusters and subjects that its matchers can select."""
+    fleet = Fleet(database)
+    fleet.fresh("a", 300_000)
+    assert bool(fleet.warnings(selector)) is warned
+
+
+def test_time_range_decides(database: Database):
+    """A query of time that is covered is not warned, whatever the state is now."""
+    fleet = Fleet(database)
+    fleet.fresh("a", 600_000)
+    covered = {"start_ms": NOW - 3_600_000, "end_ms": NOW - 600_000}
+    assert fleet.warnings("fleet:nodes_ready", **covered) == ()
+    assert fleet.warnings("fleet:nodes_ready", end_ms=NOW - 599_000) != ()
+
+
+def test_open_gap_is_warned_of(database: Database):
+    """A query that meets an open gap is warned; one beside it, or of a closed one, is not."""
+    fleet = Fleet(database)
+    fleet.fresh("a")
+    start, end = NOW - 7_200_000, NOW - 3_600_000
+    fleet.gaps.record("a", [("fleet:nodes", start, end)], "cluster did not answer", NOW)
+    [line] = fleet.warnings("fleet:nodes_ready", start_ms=end - 1, end_ms=NOW)
+    assert "has a gap from 2026-11-22T06:00:00Z to 2026-11-22T07:00:00Z" in line
+    assert fleet.warnings("fleet:nodes_ready", start_ms=end, end_ms=NOW) == ()
+    assert fleet.warnings("fleet:nodes_ready", start_ms=start - 9, end_ms=start) == ()
+    fleet.gaps.fill("a", ["fleet:nodes"], (start, end), "stored", NOW)
+    assert fleet.warnings("fleet:nodes_ready", start_ms=start, end_ms=NOW) == ()
+
+
+def test_at_most_five_lines_worst_first(database: Database):
+    """Of many clusters the five worst are named and the others counted."""
+    names = [f"c{number:02}" for number in range(30)]
+    fleet = Fleet(database, names)
+    for name in names:
+        fleet.fresh(name, 300_000)
+    fleet.fails("c29", 3)
+    lines = fleet.warnings("fleet:nodes_ready")
+    assert len(lines) == 6
+    assert lines[0].startswith("cluster c29 (europe): fleet:nodes is unreachable")
+    assert lines[-1] == "… and 25 more, see /api/v1/clusters"
+
+
+def test_a_cluster_is_named_once(database: Database):
+    """Several subjects and selectors of one cluster make one line, of the worst."""
+    fleet = Fleet(database)
+    fleet.fresh("a", 300_000)
+    fleet.fresh("a", 300_000, "fleet:ingress")
+    fleet.marks.advance("a", NOW, with_data=[], without=["fleet:ingress"])
+    reads = [Read(parse_selector(name)) for name in ("fleet:nodes_ready", "fleet:ingress")]
+    [line] = fleet.freshness.warnings(reads, NOW)
+    assert "fleet:ingress is missing" in line
+
+
+def test_missing_at_an_instant(database: Database):
+    """A unit is missing at T if its watermark has not reached its own grid's newest instant."""
+    fleet = Fleet(database, ("a", "b", "c"))
+    fleet.fresh("a", 10_000)
+    fleet.fresh("b", 40_001)
+    matchers = parse_selector("fleet:nodes_ready")
+    missing = fleet.freshness.missing_at(matchers, NOW - 10_000, NOW)
+    assert [unit.cluster.name for unit in missing] == ["b"]
+
+
+def test_raw_selectors_are_read_by_name(database: Database):
+    """A raw selector with a name is read by queries of that name, others by any raw name."""
+    fleet = Fleet(database)
+    fleet.fresh("a", 300_000, 'raw:{job="x"}')
+    assert fleet.warnings("http_requests_total")
+    assert not fleet.warnings("fleet:nodes_ready")
+    fleet.health.saw_names("a", 'raw:{job="x"}', frozenset({"go_threads"}))
+    assert not fleet.warnings("http_requests_total")
+    assert fleet.warnings("go_threads")
+    assert fleet.warnings('{__name__=~"go_.+"}')
+
+
+@pytest.mark.parametrize(
+    ("selector", "name"),
+    [("up", "up"), ('up{a="b"}', "up"), ('{__name__="x"}', "x"), ('{a="b"}', None)],
+)
+def test_selector_name(selector: str, name: str | None):
+    """The name of a selector is known where it has exactly one."""
+    assert selector_name(selector) == name
+
+
+@pytest.mark.parametrize(
+    ("op", "pattern", "value", "result"),
+    [
+        (MatchOp.EQUAL, "a", "a", True),
+        (MatchOp.NOT_EQUAL, "a", "a", False),
+        (MatchOp.REGEX, "a|b", "ab", False),
+        (MatchOp.REGEX, "a.", "ab", True),
+        (MatchOp.NOT_REGEX, "a.*", "b", True),
+    ],
+)
+def test_matchers_are_anchored(op: MatchOp, pattern: str, value: str, result: bool):
+    """Regexes match whole values."""
+    assert matches(Matcher("x", op, pattern), value) is result
+
+
+def test_unknown_raw_names_count_as_read():
+    """Until names are known every query may read a raw selector, unless it wants fleet metrics."""
+    assert reads_subject(parse_selector("anything"), "raw:{}", {})
+    assert not reads_subject(parse_selector("fleet:x"), "raw:{}", {})
+
+
+def test_view(database: Database):
+    """A cluster's view has its state, age, bindings, gaps and what to do."""
+    fleet = Fleet(database)
+    bindings = Bindings(database)
+    bindings.save("a", [Binding("fleet:nodes_ready", ("ksm",), "exact", "", 1)])
+    fleet.fresh("a", 20_000)
+    fleet.fresh("a", 40_000, "raw:up")
+    fleet.gaps.record("a", [("raw:up", NOW - 9_000, NOW - 5_000)], "down", NOW)
+    fleet.health.quarantine("a", "fleet:nodes_ready", "ksm: parse error")
+    fleet.health.note("a", "raw:up", "partial answer")
+    [view] = cluster_views(fleet.freshness, bindings, NOW)
+    assert (view.cluster, view.region, view.state, view.error) == ("a", "europe", "ok", "")
+    assert (view.data_until, view.age_seconds) == ((NOW - 40_000) / 1000, 40.0)
+    states = {subject.subject: (subject.state, subject.note) for subject in view.subjects}
+    assert states["fleet:nodes"] == ("ok", "")
+    assert states["raw:up"] == ("ok", "partial answer")
+    assert states["fleet:ingress"] == ("never", "")
+    assert [gap.reason for gap in view.gaps] == ["down"]
+    assert view.bindings[0].reason == "ksm: parse error"
+
+
+def test_view_of_an_unreachable_cluster(database: Database):
+    """An unreachable cluster's view has the error and when it is tried again."""
+    fleet = Fleet(database)
+    fleet.fails("a", 3, NOW + 29_500)
+    [view] = cluster_views(fleet.freshness, Bindings(database), NOW)
+    assert (view.state, view.error) == ("unreachable", "refused; next try in 30s")
+    assert (view.data_until, view.age_seconds) == (None, None)
+
+
+def test_view_in_maintenance(database: Database):
+    """In maintenance the view says why, not what fails."""
+    fleet = Fleet(database, maintenance=MAINTENANCE)
+    fleet.fails("a", 3, NOW + 30_000)
+    [view] = cluster_views(fleet.freshness, Bindings(database), NOW)
+    assert (view.state, view.error) == ("maintenance", "in maintenance: upgrade")
