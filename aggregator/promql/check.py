@@ -153,14 +153,19 @@ class _Checker:
             raise self._error(node.start, message)
 
 
-def matches_empty(matcher: Matcher) -> bool:
-    """Tell whether *matcher* matches series that do not have its label."""
+def matches(matcher: Matcher, value: str) -> bool:
+    """Tell whether *matcher* matches a label's *value*; that of an absent label is empty."""
     match matcher.op:
         case MatchOp.EQUAL:
-            return not matcher.value
+            return value == matcher.value
         case MatchOp.NOT_EQUAL:
-            return bool(matcher.value)
+            return value != matcher.value
         case MatchOp.REGEX:
-            return compile_regex(matcher.value).fullmatch("") is not None
+            return compile_regex(matcher.value).fullmatch(value) is not None
         case MatchOp.NOT_REGEX:
-            return compile_regex(matcher.value).fullmatch("") is None
+            return compile_regex(matcher.value).fullmatch(value) is None
+
+
+def matches_empty(matcher: Matcher) -> bool:
+    """Tell whether *matcher* matches series that do not have its label."""
+    return matches(matcher, "")

@@ -16,6 +16,7 @@ from aggregator.promql.operators.aggregate import aggregate
 from aggregator.promql.operators.arithmetic import scalar_scalar, vector_scalar
 from aggregator.promql.operators.binary import vector_vector
 from aggregator.promql.operators.choose import choose_k, choose_ratio, count_values, quantile
+from aggregator.promql.operators.info import add_info
 from aggregator.promql.operators.rows import compact
 from aggregator.promql.operators.selector import (
     RangeVector,
@@ -147,6 +148,10 @@ def _aggregate(node: Aggregate, context: Context) -> StepMatrix:
 
 def _call(node: Call, context: Context) -> StepMatrix:
     function = node.function
+    if function.name == "info":
+        labels = node.args[1] if len(node.args) == 2 else None
+        selector = labels if isinstance(labels, VectorSelector) else None
+        return add_info(evaluate(node.args[0], context), selector, context)
     if function.name == "timestamp":
         argument = unwrap(node.args[0])
         if isinstance(argument, VectorSelector):

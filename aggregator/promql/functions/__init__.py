@@ -187,6 +187,9 @@ _TABLE: Final[tuple[Function, ...]] = (
     Function("histogram_sum", (_VECTOR,), run=histogram.nothing),
     # Between types
     Function("absent", (_VECTOR,), run=vector.absent),
+    Function(  # reads info series, so the evaluator itself computes it
+        "info", (_VECTOR, _VECTOR), optional=1, experimental=True
+    ),
     Function("pi", (), run=vector.pi, returns=_SCALAR),
     Function("scalar", (_VECTOR,), run=vector.scalar, returns=_SCALAR),
     Function("time", (), run=vector.time, returns=_SCALAR, step_dependent=True),

@@ -1,11 +1,11 @@
 """Aggregations that look at the single values of a group: topk and its kin, quantile, count_values.
 
-Values are laid out as one list of present cells, sorted by (step, group) and value, so that no
-loop over groups or steps is needed.
+The present values of a step are sorted by group and value, all steps at once, so that no loop over
+groups or steps is needed.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import xxhash
@@ -19,31 +19,9 @@ from aggregator.promql.annotations import Annotations
 from aggregator.promql.lex import quoted
 from aggregator.promql.numbers import format_float, format_plain
 from aggregator.promql.operators.aggregate import dropped, grouped, grouping_labels
-from aggregator.promql.operators.rows import Groups, compact, take
+from aggregator.promql.operators.rows import Groups, compact, step_blocks, take
 
 _INT64 = float(2**63)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """Present cells in sorted order: row, step, segment (step and group) and rank in it."""
-
-    rows: Ints
-    steps: Ints
-    segments: Ints
-    ranks: Ints
-
-
-def _sorted_cells(present: Bools, groups: Groups, keys: tuple[Floats | Bools, ...]) -> _Cells:
-    """Sort the present cells by segment, then by *keys* (last one first), then by row."""
-    rows, steps = np.nonzero(present)
-    segments = steps * groups.count + groups.number[rows]
-    order = np.lexsort((*(key[rows, steps] for key in keys), segments))
-    ordered = segments[order]
-    first = np.flatnonzero(np.diff(ordered, prepend=-1))
-    sizes = np.diff(first, append=ordered.size)
-    ranks = np.arange(ordered.size) - np.repeat(first, sizes)
-    return _Cells(rows[order], steps[order], ordered, ranks)
 
 
 def choose_k(
@@ -51,23 +29,64 @@ def choose_k(
 ) -> StepMatrix:
     """Keep the *k* (`[T]`) largest, smallest or first series of each group: topk, bottomk, limitk.
 
-    With a single step the rows come group by group, best first.
+    NaN comes last in any order; of equal values the first rows are kept. With a single step the
+    rows come group by group, best first.
     """
     counts = _whole(k)
     if counts is None:
         return take(matrix, np.zeros(0, dtype=np.int64))
     groups, _ = grouped(grouping_labels(matrix.series, grouping, without=without))
-    keys: tuple[Floats | Bools, ...] = ()
-    if op != "limitk":
-        values = -matrix.values if op == "topk" else matrix.values
-        keys = (values, np.isnan(values))
-    cells = _sorted_cells(matrix.present, groups, keys)
-    chosen = cells.ranks < counts[cells.steps]
-    rows, steps = cells.rows[chosen], cells.steps[chosen]
-    present = np.zeros_like(matrix.present)
-    present[rows, steps] = True
+    if op == "limitk":
+        present = matrix.present & (groups.running(matrix.present) <= counts)
+        return compact(replace(matrix, present=present))
+    keys = -matrix.values if op == "topk" else matrix.values
+    present = np.empty_like(matrix.present)
+    for block in step_blocks(*keys.shape):
+        present[:, block] = _smallest(
+            keys[:, block], matrix.present[:, block], groups, counts[block]
+        )
     kept = replace(matrix, present=present)
-    return take(kept, rows) if present.shape[1] == 1 else compact(kept)
+    if present.shape[1] > 1:
+        return compact(kept)
+    rows = np.flatnonzero(present)
+    return take(kept, rows[np.lexsort((keys[rows, 0], groups.number[rows]))])
+
+
+def _smallest(keys: Floats, present: Bools, groups: Groups, counts: Ints) -> Bools:
+    """Tell which cells are among the *counts* (`[T]`) smallest of their group and step."""
+    ordered, first, sizes = _sorted_segments(keys, present, groups)
+    wanted = np.minimum(counts, sizes.T).T  # [T, groups]
+    last = np.take_along_axis(ordered, np.maximum(first + wanted - 1, 0), axis=1)
+    bound = last.T[groups.number]
+    wanted = wanted.T[groups.number]
+    unordered = np.isnan(keys)
+    with np.errstate(invalid="ignore"):
+        below = present & ((keys < bound) | (np.isnan(bound) & ~unordered))
+        equal = present & ((keys == bound) | (np.isnan(bound) & unordered))
+    remaining = wanted - groups.counts(below)[groups.number]
+    chosen: Bools = (wanted > 0) & (below | (equal & (groups.running(equal) <= remaining)))
+    return chosen
+
+
+def _sorted_segments(keys: Floats, present: Bools, groups: Groups) -> tuple[Floats, Ints, Ints]:
+    """Sort the present cells of each step by group and key, NaN last.
+
+    Returns the sorted keys `[T, rows]`, absent ones at the end, and where in them each group
+    begins and how many cells it has, `[T, groups]` each.
+    """
+    sizes = groups.counts(present).T
+    first = np.cumsum(sizes, axis=1) - sizes
+    laid = np.ascontiguousarray(np.where(present, keys, np.nan).T)
+    if groups.count <= 1:
+        laid.sort(axis=1)
+        return laid, first, sizes
+    order = np.argsort(laid, axis=1)
+    # Sorting 16-bit numbers stably is done by radix, in linear time.
+    kind = np.uint16 if groups.count < 2**16 else np.int64
+    number = np.where(present.T, groups.number, groups.count).astype(kind)
+    by_group = np.argsort(np.take_along_axis(number, order, axis=1), axis=1, kind="stable")
+    order = np.take_along_axis(order, by_group, axis=1)
+    return np.take_along_axis(laid, order, axis=1), first, sizes
 
 
 def _whole(k: Floats) -> Ints | None:
@@ -129,24 +148,33 @@ def quantile(
     """Return the *q*-quantile (`[T]`) of each group, interpolated between neighbours."""
     warn_quantile(q, annotations)
     groups, series = grouped(grouping_labels(matrix.series, grouping, without=without))
-    steps = matrix.values.shape[1]
-    numbers = np.where(np.isnan(matrix.values), -np.inf, matrix.values)
-    cells = _sorted_cells(matrix.present, groups, (numbers, ~np.isnan(matrix.values)))
-    values = matrix.values[cells.rows, cells.steps]
-    sizes = np.bincount(cells.segments, minlength=steps * groups.count)
-    first = np.cumsum(sizes) - sizes
-    within = np.clip(np.nan_to_num(q), 0, 1).repeat(groups.count)
-    rank = within * np.maximum(sizes - 1, 0)
-    lower = np.floor(rank).astype(np.int64)
-    upper = np.minimum(lower + 1, np.maximum(sizes - 1, 0))
-    weight = rank - lower
-    padded = np.append(values, 0.0)  # groups without values at the end look one beyond
-    with np.errstate(invalid="ignore"):
-        result = padded[first + lower] * (1 - weight) + padded[first + upper] * weight
-    result = result.reshape(steps, groups.count).T
+    result = np.empty((groups.count, q.size))
+    for block in step_blocks(*matrix.values.shape):
+        result[:, block] = _between(
+            matrix.values[:, block], matrix.present[:, block], groups, q[block]
+        )
     result = np.where(q < 0, -np.inf, np.where(q > 1, np.inf, result))
     result = np.where(np.isnan(q), np.nan, result)
     return StepMatrix(series, result, groups.any(matrix.present), dropped(matrix, groups))
+
+
+def _between(values: Floats, present: Bools, groups: Groups, q: Floats) -> Floats:
+    """Return the value at share *q* (`[T]`) of each group's sorted values, `[groups, T]`."""
+    ordered, first, sizes = _sorted_segments(values, present, groups)
+    most = np.maximum(sizes - 1, 0)
+    rank = np.clip(np.nan_to_num(q), 0, 1)[:, None] * most
+    lower = np.floor(rank).astype(np.int64)
+    upper = np.minimum(lower + 1, most)
+    weight = rank - lower
+    # NaN was sorted to the end of its group, but counts as smaller than any number.
+    shift = groups.counts(present & np.isnan(values)).T
+    sizes = np.maximum(sizes, 1)
+    edge = max(ordered.shape[1] - 1, 0)
+    places = [np.minimum(first + (rank - shift) % sizes, edge) for rank in (lower, upper)]
+    below, above = (np.take_along_axis(ordered, place, axis=1) for place in places)
+    with np.errstate(invalid="ignore"):
+        between: Floats = (below * (1 - weight) + above * weight).T
+    return between
 
 
 def warn_quantile(q: Floats, annotations: Annotations) -> None:

@@ -46,10 +46,24 @@ class Groups:
         return self.first.size == self.number.size
 
     @property
+    def sizes(self) -> Ints:
+        """How many rows each of `members` has."""
+        return np.diff(self.first, append=self.order.size)
+
+    @property
     def ranks(self) -> Ints:
         """The rank of each row of `order` within its group, from 0."""
-        sizes = np.diff(self.first, append=self.order.size)
-        return np.arange(self.order.size) - np.repeat(self.first, sizes)
+        return np.arange(self.order.size) - np.repeat(self.first, self.sizes)
+
+    def running(self, flags: Bools) -> Ints:
+        """Count, for each row and step, the *flags* of its group up to and with that row."""
+        ordered = flags[self.order]
+        total = np.cumsum(ordered, axis=0, dtype=np.int32)
+        before = total[self.first] - ordered[self.first]
+        total -= np.repeat(before, self.sizes, axis=0)
+        counts = np.empty(flags.shape, dtype=np.int64)
+        counts[self.order] = total
+        return counts
 
     def any(self, present: Bools) -> Bools:
         """Tell whether any row of each group is *present* at each step, `[count, T]`."""

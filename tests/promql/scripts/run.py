@@ -10,11 +10,10 @@ import numpy as np
 
 from aggregator.errors import QueryError
 from aggregator.model.budget import Budget
-from aggregator.model.labels import Matcher, MatchOp
 from aggregator.model.samples import SampleBlock
 from aggregator.model.stepmatrix import StepRange
+from aggregator.promql.check import matches
 from aggregator.promql.engine import Engine
-from aggregator.promql.regex import compile_regex
 from aggregator.promql.result import QueryResult, RangeSamples, ResultKind
 from aggregator.store.interface import Store
 from tests.promql.scripts.notation import (
@@ -142,7 +141,7 @@ def check(command: Eval, result: QueryResult) -> None:
 def _check_failure(command: Eval, message: str) -> None:
     if not command.fail:
         raise MismatchError(f"expected {_expected(command)}, got error: {message}")
-    if not all(matches(message) for matches in command.fail_checks):
+    if not all(accepts(message) for accepts in command.fail_checks):
         raise MismatchError(f"expected another error, got: {message}")
 
 
@@ -154,9 +153,9 @@ def _check_annotations(
         raise MismatchError(f"expected no {kind}, got {plain}")
     if wanted and not plain:
         raise MismatchError(f"expected {kind}, got none")
-    if not all(any(matches(text) for text in plain) for matches in wanted):
+    if not all(any(accepts(text) for text in plain) for accepts in wanted):
         raise MismatchError(f"expected another {kind}, got {plain}")
-    if wanted and not all(any(matches(text) for matches in wanted) for text in plain):
+    if wanted and not all(any(accepts(text) for accepts in wanted) for text in plain):
         raise MismatchError(f"expected no other {kind} than given, got {plain}")
 
 
@@ -244,22 +243,10 @@ def _named(labels: Labels) -> str:
 
 def _reads_native(result: QueryResult, native: list[Labels]) -> bool:
     return any(
-        all(_matches(matcher, dict(labels).get(matcher.name, "")) for matcher in read.matchers)
+        all(matches(matcher, dict(labels).get(matcher.name, "")) for matcher in read.matchers)
         for read in result.reads
         for labels in native
     )
-
-
-def _matches(matcher: Matcher, value: str) -> bool:
-    match matcher.op:
-        case MatchOp.EQUAL:
-            return value == matcher.value
-        case MatchOp.NOT_EQUAL:
-            return value != matcher.value
-        case MatchOp.REGEX:
-            return compile_regex(matcher.value).fullmatch(value) is not None
-        case MatchOp.NOT_REGEX:
-            return compile_regex(matcher.value).fullmatch(value) is None
 
 
 __all__ = ["Outcome", "Series", "Verdict", "run_script"]
