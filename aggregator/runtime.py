@@ -43,9 +43,9 @@ from aggregator.state.gaps import Gaps
 from aggregator.state.notifications import Notifications
 from aggregator.state.watermarks import Watermarks
 from aggregator.store.interface import Store
-from aggregator.store.keeper import StoreKeeper
 from aggregator.store.open import open_store
 from aggregator.store.writer import StoreWriter
+from aggregator.supervise import Loop
 from aggregator.web.pages import Pages
 
 _LOG = structlog.get_logger(__name__)
@@ -53,6 +53,7 @@ _LOG = structlog.get_logger(__name__)
 _SWITCH_SECONDS = 0.001  # the Python miss path of one thread delays the others by this much
 _RECORD_SECONDS = 10.0
 _RULE_SECONDS = 30.0
+_RETENTION_SECONDS = 600.0
 _FIRST_TRY_SECONDS = 15.0  # readiness does not wait longer than this for a cluster's first answer
 
 
@@ -82,13 +83,13 @@ class Runtime:
             raise
         self._engine = Engine(self._store)
         self._writer = StoreWriter(self._store)
-        self._keeper = StoreKeeper(self._store, config.store)
-        self._bindings = Bindings(self._state)
+        self._retention = Loop("retention", self._forget_old)
+        self._bindings, self._gaps = Bindings(self._state), Gaps(self._state)
         context = Context(
             series=self._store,
             writer=self._writer,
             watermarks=Watermarks(self._state),
-            gaps=Gaps(self._state),
+            gaps=self._gaps,
             bindings=self._bindings,
             health=HealthBoard(),
             now=now_ms,
@@ -121,7 +122,7 @@ class Runtime:
         """Start every part; collection begins at once."""
         self._started = time.monotonic()
         self._writer.start()
-        self._keeper.start()
+        self._retention.start()
         self._collector.start()
         if self._notifier is not None:
             self._notifier.start()
@@ -140,7 +141,7 @@ class Runtime:
         self._rules.stop()
         if self._notifier is not None:
             self._notifier.stop()
-        self._keeper.stop()
+        self._retention.stop()
         self._writer.stop()
         self._collector.stop()
         self._state.close()
@@ -210,6 +211,16 @@ class Runtime:
             for cluster in self._freshness.registry
             if board.get(cluster.name).tried_ms is None
         ]
+
+    def _forget_old(self, stopping: threading.Event) -> None:
+        """Drop what is past retention, now and every few minutes."""
+        before_ms = now_ms() - self._config.store.retention
+        try:
+            self._store.expire(before_ms)
+            self._gaps.forget(before_ms=before_ms)
+        except StoreError as error:
+            _LOG.error("old samples could not be dropped; tried again later", error=str(error))
+        stopping.wait(_RETENTION_SECONDS)
 
     def _rule_query(self, expression: str, time_ms: int) -> QueryResult:
         return self._engine.instant(expression, time_ms, Budget(timeout_seconds=_RULE_SECONDS))

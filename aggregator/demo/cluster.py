@@ -15,7 +15,7 @@ from aggregator.model.samples import STALE, SampleBlock
 from aggregator.store.memory import MemoryStore
 
 SCRAPE_MS = 15_000
-HISTORY_MS = 2 * 3_600_000
+HISTORY_MS = 2 * 3_600_000 + 20 * 60_000  # two hours, and what the oldest windows look back on
 _KEEP_MS = 3 * 3_600_000
 _AT_ONCE = 60  # scrapes computed and written together
 

@@ -3,6 +3,7 @@
 It ends when its standard input does, so that it never outlives the demo.
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ def now_ms() -> int:
 
 def main(site_name: str, port: str, switches_file: str) -> None:
     """Serve one site until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the demo, which then ends us
     site = next(site for site in SITES if site.name == site_name)
     cluster = SimulatedCluster(site, Path(switches_file), now_ms)
     cluster.advance()

@@ -58,6 +58,11 @@ class Pod:
     begin_ms: int
     end_ms: int
 
+    @property
+    def ip_number(self) -> int:
+        """The last part of its address: what tells pods of one workload apart."""
+        return int(self.ip.rsplit(".", 1)[1])
+
 
 SITES: tuple[Site, ...] = (
     Site("ap-south-1-prod", "india", 11, 4, Ingress.NGINX, 0.8),

@@ -111,19 +111,19 @@ def play(sources: list[Source], pace: Pace) -> tuple[float, list[float], float]:
     return begin, events, time.time() - pace.blind_seconds
 
 
-def instants(begin: float, events: list[float], end: float, pace: Pace, count: int) -> list[float]:
-    """Return at least *count* times between *begin* and *end* outside the blind windows."""
-    step = (end - begin) / (2 * count)
-    times = np.arange(begin, end, step)
-    seen = np.array(
-        [
-            not any(event <= moment < event + pace.blind_seconds for event in events)
-            for moment in times
-        ]
-    )
-    kept = times[seen]
-    assert kept.size >= count, "the run is too short for the number of instants"
-    return [round(float(moment), 3) for moment in kept]
+def instants(
+    begin: float, events: list[float], end: float, pace: Pace, count: int
+) -> tuple[float, float, list[int]]:
+    """Return first time, step and those of the steps that lie outside the blind windows."""
+    step = max(round((end - begin) / (2 * count), 3), 0.001)
+    first = round(begin, 3)
+    kept = [
+        index
+        for index in range(int((end - begin) / step))
+        if not any(event <= first + index * step < event + pace.blind_seconds for event in events)
+    ]
+    assert len(kept) >= count, "the run is too short for the number of instants"
+    return first, step, kept
 
 
 def ask(base: str, query: str, moment: float) -> list[dict]:
@@ -136,27 +136,45 @@ def ask(base: str, query: str, moment: float) -> list[dict]:
     return body["data"]["result"]
 
 
-def compare_instants(sources: list[Source], centre: RealServer, times: list[float]) -> int:
-    """Compare count and sum at every time; return how many comparisons were made."""
+def over_time(
+    base: str, query: str, first: float, step: float, count: int
+) -> dict[str, np.ndarray]:
+    """Return the value at every step by the label `cluster`, NaN where there is none."""
+    end = first + step * (count - 1)
+    form = {"query": query, "start": f"{first:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
+    answer = requests.post(f"{base}/api/v1/query_range", data=form, timeout=120)
+    body = answer.json()
+    assert body["status"] == "success", body
+    found = {}
+    for row in body["data"]["result"]:
+        values = np.full(count, np.nan)
+        for moment, value in row["values"]:
+            values[round((moment - first) / step)] = float(value)
+        found[row["metric"].get("cluster", "")] = values
+    return found
+
+
+def compare_instants(
+    sources: list[Source], centre: RealServer, first: float, step: float, kept: list[int]
+) -> int:
+    """Compare count and sum at every kept step; return how many comparisons were made."""
     compared = 0
-    for moment in times:
-        for function in ("count", "sum"):
-            rows = ask(f"{centre.url}/prometheus", f"{function} by (cluster) ({SELECTOR})", moment)
-            ours = {row["metric"]["cluster"]: float(row["value"][1]) for row in rows}
-            for source in sources:
-                theirs = float(
-                    ask(source.server.url, f"{function}({SELECTOR})", moment)[0]["value"][1]
-                )
-                own = ours.get(source.name, 0.0)
-                equal = (
-                    own == theirs
-                    if function == "count"
-                    else np.isclose(own, theirs, 1e-12, 0, equal_nan=True)
-                )
-                assert equal, (
-                    f"{function} of {source.name} at {moment}: centre {own}, source {theirs}"
-                )
-                compared += 1
+    count = kept[-1] + 1
+    for function, tolerance in (("count", 0.0), ("sum", 1e-12)):
+        query = f"{function} by (cluster) ({SELECTOR})"
+        ours = over_time(f"{centre.url}/prometheus", query, first, step, count)
+        for source in sources:
+            (theirs,) = over_time(
+                source.server.url, f"{function}({SELECTOR})", first, step, count
+            ).values()
+            own = ours[source.name]
+            equal = np.isclose(own[kept], theirs[kept], tolerance, 0, equal_nan=True)
+            wrong = [
+                (round(first + step * kept[row], 3), own[kept[row]], theirs[kept[row]])
+                for row in np.flatnonzero(~equal)
+            ]
+            assert not wrong, f"{function} of {source.name}: (time, centre, source) {wrong[:5]}"
+            compared += len(kept)
     return compared
 
 
@@ -212,7 +230,7 @@ def run(base: Path, expositions: Path, pace: Pace, count: int) -> tuple[int, int
                 f"{source.name} has been scraped",
             )
         begin, events, end = play(sources, pace)
-        times = instants(begin, events, end, pace, count)
-        compared = compare_instants(sources, centre, times)
+        first, step, kept = instants(begin, events, end, pace, count)
+        compared = compare_instants(sources, centre, first, step, kept)
         copied = compare_samples(sources, centre, round(end, 3), int(end - begin))
     return compared, copied

@@ -4,6 +4,7 @@ import { formatValue } from "./format.js";
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 const crosshair = () => uPlot.sync("fleet");
 
 export const summaryOf = (values, unit) => {
@@ -59,7 +60,13 @@ export class Chart {
       cursor: { y: false, sync: { key: crosshair().key } },
       scales: { x: { time: true }, y: { range: () => [0, this.top] } },
       axes: [
-        { ...axis, size: 22, space: 60, font: "11px system-ui" },
+        {
+          ...axis,
+          size: 22,
+          space: 60,
+          font: "11px system-ui",
+          values: (_, ticks) => ticks.map((tick) => clock.format(new Date(1000 * tick))),
+        },
         {
           ...axis,
           size: 48,
