@@ -96,6 +96,9 @@ def write(what: str, call: Callable[[], object]) -> Json:
         raise _refused(what, error) from None
     except AnswerTooLargeError as error:
         raise GrafanaError(f"{what}: the answer is too large", kind="too_large") from error
+    except requests.Timeout as error:
+        message = f"{what}: no complete answer in time; is it reachable, is it overloaded?"
+        raise GrafanaError(message, kind="timeout") from error
     except requests.JSONDecodeError:
         raise _login_page(what) from None
     except (requests.RequestException, OSError) as error:

@@ -56,16 +56,11 @@ def test_the_payload_is_alertmanagers(tmp_path: Path) -> None:
             "receivers": [{"name": "pager", "webhook_configs": [{"url": hook.url + "/hook"}]}],
         }  # fmt: skip
         with alertmanager(tmp_path, json.dumps(config)) as server:
-            now = time.time()
-            alerts = [
-                Alert(each.labels, each.annotations, int((now - 60) * 1000)) for each in
-                (FIRING, ENDED)
-            ]  # fmt: skip
+            start = int(time.time() * 1000)  # both wait group_wait, and come together
+            alerts = [Alert(each.labels, each.annotations, start) for each in (FIRING, ENDED)]
             _post(server.url, alerts)
             wait_until(lambda: received, 20, "Alertmanager's notification")
-            ended = Alert(
-                alerts[1].labels, alerts[1].annotations, alerts[1].starts_at_ms, int(now * 1000)
-            )
+            ended = Alert(ENDED.labels, ENDED.annotations, start, int(time.time() * 1000))
             _post(server.url, [ended])
             wait_until(lambda: len(received) > 1, 20, "Alertmanager's second notification")
         ours = [_notification(*alerts), _notification(alerts[0], ended)]
