@@ -70,11 +70,11 @@ def request_head(connection: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def wire(serve: Serve, *, backlog: int = 16, reads: bool = True) -> Iterator[WireServer]:
+def wire(serve: Serve, *, reads: bool = True) -> Iterator[WireServer]:
     """Give each connection, its first request read if *reads*, to *serve*."""
     stop = Stop()
     threads: list[threading.Thread] = []
-    listener = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=16)
     server = WireServer(listener.getsockname()[1], [])
 
     def handle(connection: socket.socket) -> None:
