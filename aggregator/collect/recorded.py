@@ -1,7 +1,7 @@
 """Collects fleet metrics: one request a batch, every value stored at the instant asked for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from aggregator.sources.prometheus import Answer, PrometheusSource
 class Layout:
     """How an answer's rows become stored series, valid while the answer's digest stays the same.
 
-    `ids` has one entry for each of `normalized.labels`, 0 where `kept` is False; `metric` is the
-    position of each series' metric in `metrics`.
+    `ids` has one entry for each stored series of `normalized`, 0 where `kept` is False; `metric`
+    is the position of each series' metric in `metrics`.
     """
 
     digest: bytes
@@ -131,8 +131,9 @@ class RecordedMetrics:
         names = [bound.metric.name for bound in batch.bound]
         unique = tuple(dict.fromkeys(names))
         position = np.array([unique.index(name) for name in names], dtype=np.int64)
+        slim = replace(normalized, labels=[])  # a million label sets would fill the memory
         batch.layout = Layout(
-            answer.digest, generation, normalized, ids, kept, position[normalized.rule], unique
+            answer.digest, generation, slim, ids, kept, position[normalized.rule], unique
         )
         return batch.layout
 

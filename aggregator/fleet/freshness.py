@@ -95,15 +95,20 @@ class Freshness:
         health: HealthBoard,
     ) -> None:
         """Join what is known; *groups* maps each fleet metric's name to its group."""
-        self.registry, self.watermarks, self.gaps, self.health = registry, watermarks, gaps, health
+        self.watermarks, self.gaps, self.health = watermarks, gaps, health
         self._group_names: dict[str, set[str]] = {}
         for metric, group in groups.items():
             self._group_names.setdefault(group_subject(group), set()).add(metric)
         self._groups = tuple(dict.fromkeys(groups.values()))
+        self._collected: Sequence[tuple[Cluster, tuple[Subject, ...]]] = ()
+        self.apply(registry)
 
     def apply(self, registry: Registry) -> None:
         """Answer for another registry from now on."""
         self.registry = registry
+        self._collected = [
+            (cluster, tuple(subjects(cluster, self._groups))) for cluster in registry
+        ]
 
     def units(self, cluster: Cluster, now_ms: int) -> list[Unit]:
         """Return the state of every subject of *cluster*."""
@@ -151,22 +156,19 @@ class Freshness:
     def _units_read(
         self, matchers: Sequence[Matcher], now_ms: int
     ) -> Iterator[tuple[Unit, tuple[Gap, ...]]]:
-        groups = [
-            group_subject(group)
-            for group in self._groups
-            if reads_subject(matchers, group_subject(group), self._group_names)
-        ]
-        for cluster in self.registry:
+        groups = {
+            subject: reads_subject(matchers, subject, self._group_names)
+            for subject in self._group_names
+        }
+        for cluster, collected in self._collected:
             if not reads_cluster(matchers, cluster):
                 continue
             marks, health = self.watermarks.of(cluster.name), self.health.get(cluster.name)
             gaps = self.gaps.open(cluster.name)
-            names = _raw_names(cluster, health)
-            for subject in subjects(cluster, self._groups):
-                if subject.name in groups or (
-                    subject.name not in self._group_names
-                    and reads_subject(matchers, subject.name, names)
-                ):
+            names = _raw_names(cluster, health) if cluster.collect.raw else {}
+            for subject in collected:
+                read = groups.get(subject.name)
+                if reads_subject(matchers, subject.name, names) if read is None else read:
                     unit = _unit(cluster, subject, marks.get(subject.name), health, now_ms)
                     yield unit, tuple(gap for gap in gaps if gap.subject == subject.name)
 
