@@ -71,9 +71,9 @@ def random_dataset(seed: int) -> Dataset:
             gap = generator.random(size) > 0.1
             data.add({"__name__": "counter_total", **labels}, times[gap], counter[gap])
             few = np.sort(generator.choice(size, 25, replace=False))
-            data.add({"__name__": "sparse", **labels}, whole[few], np.round(gauge[few]))
+            data.add({"__name__": "sparse", **labels}, whole[few], np.round(gauge[few]) + 0.0)
             odd = generator.choice([math.nan, math.inf, -math.inf, STALE, 0.0, 7.0], size)
-            wild = np.where(generator.random(size) < 0.25, odd, np.round(gauge))
+            wild = np.where(generator.random(size) < 0.25, odd, np.round(gauge) + 0.0)
             data.add({"__name__": "wild", **labels}, whole, wild)
     for inst in ("1", "2", "3"):
         labels = {"__name__": "info", "inst": inst, "version": f"v{inst}"}

@@ -78,7 +78,9 @@ def _clamped(matrix: StepMatrix, low: Floats, high: Floats) -> StepMatrix:
     values = matrix.values
     least = np.minimum(values, high)
     least[np.isneginf(values) | np.isneginf(high)] = -np.inf
-    least = np.where((values == 0) & (high == 0), -(-values - high), least)
+    zero = (values == 0) & (high == 0)
+    least = np.where(zero, np.where(np.signbit(values), values, high), least)
     result = np.maximum(least, low)
     result[np.isposinf(least) | np.isposinf(low)] = np.inf
-    return with_values(matrix, np.where((least == 0) & (low == 0), least + low, result))
+    zero = (least == 0) & (low == 0)
+    return with_values(matrix, np.where(zero, np.where(np.signbit(least), low, least), result))
