@@ -52,6 +52,8 @@ def load_lifetimes(pool: Pool, index: LabelIndex) -> None:
 def _load_chunk(table: pa.Table, index: LabelIndex) -> None:
     """Take series, ordered by id, whose labels come as lists of names and of values."""
     ids = numbers(table.column("id"))
+    if not ids.size:
+        return
     metrics, metric_names = _encoded(table.column("metric"))
     names, label_names = _encoded(_flat(table.column("names")))
     values, label_values = _encoded(_flat(table.column("vals")))

@@ -25,6 +25,7 @@ class MemoryStore:
         self._index = LabelIndex()
         self._samples = SampleBlock.empty()
         self._used = 0
+        self._cutoff_ms = np.iinfo(np.int64).min
         self._generation = 0
 
     @property
@@ -76,9 +77,9 @@ class MemoryStore:
     def write(self, block: SampleBlock) -> WriteReport:
         """Store *block*; writing twice is once."""
         block, duplicates, conflicts = settled(block)
-        known = self._index.lives.has(block.ids)
-        refused = int((~known).sum())
-        block = block.take(known) if refused else block
+        storable = self._index.lives.has(block.ids) & (block.times >= self._cutoff_ms)
+        refused = int((~storable).sum())
+        block = block.take(storable) if refused else block
         if not len(block):
             return WriteReport(0, duplicates, conflicts, refused)
         with self._lock:
@@ -99,7 +100,7 @@ class MemoryStore:
 
     def expire(self, before_ms: int) -> int:
         """Drop whole days that end before *before_ms* and the series without a sample since."""
-        cutoff = before_ms // DAY_MS * DAY_MS
+        cutoff = self._cutoff_ms = max(before_ms // DAY_MS * DAY_MS, self._cutoff_ms)
         with self._lock:
             gone = int(np.searchsorted(self._samples.times[: self._used], cutoff))
             self._samples = self._rows(gone, self._used).take(np.arange(self._used - gone))

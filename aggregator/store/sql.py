@@ -84,7 +84,7 @@ class Statement:
 def samples_of(ids: Ids, start_ms: int, end_ms: int, limit: int) -> Statement:
     """Select the samples in (start_ms, end_ms] of *ids* (ascending, not empty), sorted."""
     condition, parameters = _id_condition(ids)
-    text = " and ".join((_SAMPLES, condition)) + _IN_ORDER
+    text = f"{_SAMPLES} and {condition}{_IN_ORDER}"
     window = {"start": str(start_ms), "end": str(end_ms), "limit": str(limit)}
     return Statement(text, parameters | window)
 
