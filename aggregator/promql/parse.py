@@ -28,9 +28,12 @@ from aggregator.promql.plan import (
 )
 from aggregator.promql.selectors import postfix, selector
 
-# Deeper trees would exhaust the stack of the recursive evaluation.
-MAX_DEPTH: Final = 200
-_TOO_DEEP: Final = f"expression is nested deeper than {MAX_DEPTH} levels"
+# Brackets within brackets cost the parser five stack frames each; a chain of operators costs it
+# none, but the evaluation two. Both together stay well below Python's limit of 1,000.
+MAX_NESTING: Final = 100
+MAX_DEPTH: Final = 250
+_TOO_NESTED: Final = f"expression is nested deeper than {MAX_NESTING} levels"
+_TOO_DEEP: Final = f"expression has more than {MAX_DEPTH} operators in a row"
 
 # How tightly each operator binds; only the power operator is right-associative.
 _BINDING: Final = {
@@ -75,8 +78,8 @@ def _check_depth(root: Node, query: str) -> None:
 
 
 def _expression(cursor: Cursor, minimum: int, depth: int) -> Node:
-    if depth > MAX_DEPTH:
-        raise cursor.error(cursor.token.start, _TOO_DEEP)
+    if depth > MAX_NESTING:
+        raise cursor.error(cursor.token.start, _TOO_NESTED)
     lhs = _prefix(cursor, depth)
     while cursor.on(Kind.OPERATOR):
         binding = _BINDING.get(cursor.token.word, -1)

@@ -22,7 +22,7 @@ DIFFERENCES: Final[tuple[tuple[str, str], ...]] = (
         "last_over_time over a subquery whose names are to be dropped",
         "the names stay marked for removal; Prometheus brings them back",
     ),
-    ("depth of an expression", "at most 200 nested levels, for the stack's sake"),
+    ("depth of an expression", "100 nested levels, 250 operators in a row, for the stack's sake"),
     (
         "\\x escapes that are not UTF-8",
         "become U+FFFD: no stored label holds such bytes",
