@@ -36,7 +36,8 @@ class Groups:
     def insert(self, alerts: Iterable[Alert], now_ms: int) -> None:
         """Put each alert into its group, in the place of what was known of it.
 
-        A new group waits `group_wait`, unless its alert has been firing for longer than that.
+        A new group waits `group_wait`, unless its alert has been firing for longer than that. An
+        end does not hurry: after a restart the rest of its group may still have to arrive.
         """
         for alert in alerts:
             labels = self._labels(alert)
@@ -44,7 +45,8 @@ class Groups:
             group = self._groups.get(key)
             if group is None:
                 group = self._groups[key] = _Group(labels, now_ms + self._route.group_wait)
-            if not group.flushed and alert.starts_at_ms + self._route.group_wait <= now_ms:
+            waited = alert.starts_at_ms + self._route.group_wait <= now_ms
+            if waited and not alert.resolved and not group.flushed:
                 group.flush_ms = now_ms
             group.alerts[alert.labels] = alert
 

@@ -51,6 +51,16 @@ def test_an_alert_that_fires_for_long_does_not_wait() -> None:
     assert len(groups.due(T0)) == 1
 
 
+def test_an_end_waits_for_the_rest_of_its_group() -> None:
+    """After a restart the end of one alert is not taken for the end of its group."""
+    groups = Groups(ROUTE)
+    groups.insert([_alert("eu-1", start=T0 - 10 * MINUTE, end=T0 - MINUTE)], T0)
+    assert groups.due(T0) == []
+    groups.insert([_alert("eu-2", start=T0 - 10 * MINUTE)], T0 + SECOND)
+    [flush] = groups.due(T0 + SECOND)
+    assert [alert.resolved for alert in flush.alerts] == [True, False]
+
+
 def test_resolved_alerts_leave_once_they_are_settled() -> None:
     """A resolved alert stays until its group was dealt with, and an empty group goes."""
     groups = Groups(ROUTE)
