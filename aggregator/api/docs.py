@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import orjson
 
-from aggregator.api.exchange import HTML, Lane, Reply, Request, Route, Schema
+from aggregator.api.exchange import HTML, JSON, TEXT, Access, Lane, Reply, Request, Route, Schema
 from aggregator.api.schemas import ERROR
 
 _STYLE_PATH = "/docs/style.css"
@@ -38,10 +38,12 @@ def operation(route: Route, method: str) -> dict[str, Any]:
     answers: dict[int | str, dict[str, Any]] = {
         200: {"description": "Done", "content": {route.content_type: _schema(route.schema)}}
     }
-    for status in route.errors:
+    guarded = () if route.access is Access.PUBLIC else (401, 403)
+    for status in sorted({400, *guarded, *route.errors}):
+        plain = status in route.errors and route.content_type == TEXT
         answers[status] = {
             "description": _STATUS[status],
-            "content": {"application/json": {"schema": dict(ERROR)}},
+            "content": {TEXT: {}} if plain else {JSON: _schema(ERROR)},
         }
     name = _NOT_IN_NAMES.sub("_", route.path).strip("_") or "root"
     return {

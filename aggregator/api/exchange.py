@@ -113,7 +113,10 @@ Schema: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path, what answers it, and what there is to know about it."""
+    """A path, what answers it, and what there is to know about it.
+
+    `errors` are the statuses beside 400, 401 and 403, which any path may answer with.
+    """
 
     path: str
     handler: Handler
@@ -126,4 +129,4 @@ class Route:
     parameters: tuple[Parameter, ...] = ()
     content_type: str = JSON
     schema: Schema = field(default_factory=dict)
-    errors: tuple[int, ...] = (400, 401, 403)
+    errors: tuple[int, ...] = ()

@@ -39,7 +39,7 @@ class FleetApi:
                 "One cluster: subjects, bindings of fleet metrics, gaps",
                 parameters=(name,),
                 schema=schemas.CLUSTER,
-                errors=(401, 403, 404),
+                errors=(404,),
             ),
             Route(
                 f"{PREFIX}/gaps",

@@ -44,7 +44,6 @@ def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
             access=Access.PUBLIC,
             lane=Lane.EVENT_LOOP,
             content_type=TEXT,
-            errors=(),
         ),
         Route(
             "/readyz",
@@ -64,6 +63,5 @@ def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
             tag="health",
             lane=Lane.ASIDE,
             content_type=CONTENT_TYPE_LATEST,
-            errors=(401, 403),
         ),
     )

@@ -69,7 +69,7 @@ class PrometheusApi:
         moment = Parameter("time", f"when to evaluate, {_TIME}; now if left out")
         name = Parameter("name", "label name; `U__`-escaped if not a plain one", required=True)
         catalog = (_MATCH, _START, _END, _LIMIT)
-        query = (400, 401, 403, 422, 503)
+        query = (422, 503)
         return (
             _route("query", self.query, "Evaluate at one time", (_QUERY, moment, *_OPTIONS),
                    schema=schemas.RESULT, errors=query),
@@ -211,7 +211,7 @@ def _route(
     *,
     schema: Schema,
     methods: tuple[str, ...] = _READ,
-    errors: tuple[int, ...] = (400, 401, 403, 503),
+    errors: tuple[int, ...] = (422, 503),
 ) -> Route:
     return Route(
         f"{PREFIX}/{path}",
@@ -230,7 +230,7 @@ def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[bytes,
     if result.ranges is not None:
         return encode.ranges(result.ranges.labels, result.ranges.samples, request.budget), False
     if result.kind in (ResultKind.STRING, ResultKind.SCALAR):
-        stamp = encode.seconds(np.array([result.steps.start_ms]))[0]
+        stamp = encode.second(result.steps.start_ms)
         value = (
             orjson.dumps(result.text).decode()
             if result.matrix is None

@@ -11,7 +11,7 @@ _LABELS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
 _POINT: Schema = {
     "type": "array",
     "description": "seconds since 1970, and the value as text (NaN, +Inf and -Inf included)",
-    "prefixItems": [{"type": "number"}, {"type": "string"}],
+    "items": {"type": ["number", "string"]},
     "minItems": 2,
     "maxItems": 2,
 }

@@ -12,11 +12,12 @@ import fastapi
 import uvicorn
 
 from aggregator import supervise
+from aggregator.api.certificate import CertificateWatch
 from aggregator.api.settings import ApiSettings
 from aggregator.errors import ConfigError
 
 _START_SECONDS: Final = 30.0
-_STOP_SECONDS: Final = 10
+_STOP_SECONDS: Final = 5
 _BACKLOG: Final = 1024
 # A query string can carry a query; uvicorn's own limit is 64 KiB for all headers together.
 _MAX_HEADER_BYTES: Final = 128 * 1024
@@ -55,6 +56,9 @@ class Server:
         except (OSError, ssl.SSLError) as error:
             self._socket.close()
             raise ConfigError(f"cannot use the certificate: {error}", path="api.tls") from error
+        self._certificate = (
+            None if tls is None or config.ssl is None else CertificateWatch(config.ssl, tls)
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name="api", daemon=True)
 
@@ -67,8 +71,13 @@ class Server:
             if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise ConfigError("the HTTP server did not start; see the log", path="api")
 
+        if self._certificate is not None:
+            self._certificate.start()
+
     def stop(self) -> None:
         """Let running requests end, for some seconds, and stop serving."""
+        if self._certificate is not None:
+            self._certificate.stop()
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join(_STOP_SECONDS + 5)

@@ -2,15 +2,10 @@
 
 import socket
 import threading
-from pathlib import Path
-
-import pytest
 
 from aggregator.api.exchange import Access, Reply, Route
-from aggregator.api.server import Server
-from aggregator.errors import ConfigError, StoreError
+from aggregator.errors import StoreError
 from aggregator.telemetry import render
-from tests.api.conftest import Running
 from tests.servers import wait_until
 
 VIEWER = {"Authorization": "Bearer view"}
@@ -183,32 +178,6 @@ def test_requests_are_counted(api):
 
     wait_until(counted, 10, "requests in our metrics")
     assert "some_label" not in render().decode()
-
-
-def test_port_taken(run):
-    """A taken port is a configuration error that says what to do."""
-    with run() as api:
-        listen = api.url.removeprefix("http://")
-        with pytest.raises(ConfigError, match=r"api.listen: cannot listen .* another process"):
-            run(listen=listen)
-
-
-def test_bad_certificate(run, tmp_path: Path):
-    """A certificate that cannot be used is a configuration error."""
-    for name in ("cert", "key"):
-        (tmp_path / name).write_text("nothing")
-    tls = {"cert_file": str(tmp_path / "cert"), "key_file": str(tmp_path / "key")}
-    with pytest.raises(ConfigError, match=r"api.tls: cannot use the certificate"):
-        run(tls=tls)
-
-
-def test_stop_without_start(run):
-    """A server that never started can be stopped."""
-    running = run()
-    assert isinstance(running, Running)
-    assert isinstance(running.server, Server)
-    running.api.session.close()
-    running.server.stop()
 
 
 def _raw(port: int, request: str) -> bytes:

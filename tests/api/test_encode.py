@@ -23,6 +23,11 @@ def _matrix(labels, values, present):
     )
 
 
+def _wide(count):
+    labels = [{"a": str(number)} if number % 3 else {} for number in range(count)]
+    return labels, [[1]] * count, [[True]] * count
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(1.0, "1"), (-0.0, "-0"), (0.1, "0.1"), (1504.0, "1504"), (11.123999999999999,) * 2,
@@ -33,17 +38,24 @@ def _matrix(labels, values, present):
      (5e-324, "5e-324"), (math.nan, "NaN"), (math.inf, "+Inf"), (-math.inf, "-Inf")],
 )  # fmt: skip
 def test_number(value, text):
-    """A value is written as Prometheus writes it."""
+    """A value is written as Prometheus writes it, one alone and among many."""
     assert encode.number(value) == str(text)
+    many = _matrix([{}], [[value] * 200], [[True] * 200])
+    body = encode.matrix(many, np.arange(200), Budget())
+    assert {each[1] for each in orjson.loads(body)[0]["values"]} == {str(text)}
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=50))
 def test_every_float_comes_back(values):
-    """What was written parses to the same value."""
-    matrix = _matrix([{"a": "b"}], [values], [[True] * len(values)])
-    body = encode.matrix(matrix, np.arange(len(values)), Budget())
-    back = [float(text) for _, text in orjson.loads(body)[0]["values"]]
-    np.testing.assert_array_equal(back, values)
+    """What was written parses to the same value, and is the same text among few and many."""
+    many = values * 101
+    texts = []
+    for each in (values, many):
+        matrix = _matrix([{"a": "b"}], [each], [[True] * len(each)])
+        body = encode.matrix(matrix, np.arange(len(each)), Budget())
+        texts.append([text for _, text in orjson.loads(body)[0]["values"]])
+    np.testing.assert_array_equal([float(text) for text in texts[0]], values)
+    assert texts[1] == texts[0] * 101
 
 
 @pytest.mark.parametrize(
@@ -53,7 +65,7 @@ def test_every_float_comes_back(values):
 )  # fmt: skip
 def test_seconds(time_ms, text):
     """A time is written in seconds, with three decimals if there are any."""
-    assert encode.seconds(np.array([time_ms])).to_pylist() == [text]
+    assert encode.seconds(np.array([time_ms])).to_pylist() == [encode.second(time_ms)] == [text]
 
 
 def test_matrix():
@@ -73,6 +85,16 @@ def test_vector():
     matrix = _matrix([{}, {"a": "x"}], [[1], [2.5]], [[True], [True]])
     assert encode.vector(matrix, 1_500, Budget()) == (
         b'[{"metric":{},"value":[1.500,"1"]},{"metric":{"a":"x"},"value":[1.500,"2.5"]}]'
+    )
+    many = encode.vector(_matrix(*_wide(150)), 1_500, Budget())
+    assert (
+        many
+        == b"["
+        + b",".join(
+            encode.vector(_matrix([labels], [[1]], [[True]]), 1_500, Budget())[1:-1]
+            for labels in _wide(150)[0]
+        )
+        + b"]"
     )
     nothing = _matrix([{"a": "x"}], [[1]], [[False]])
     assert encode.vector(nothing, 0, Budget()) == b"[]"
