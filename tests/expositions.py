@@ -7,7 +7,7 @@ and a label can change, as they do in a living cluster.
 import lzma
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,13 +103,15 @@ class ExposedCluster:
 
 
 @contextmanager
-def exposed(folder: Path, age_seconds: float = 3600.0) -> Iterator[ExposedCluster]:
-    """Serve every component in *folder* as if it had started *age_seconds* ago."""
+def exposed(
+    folder: Path, *, without: Collection[str] = (), age_seconds: float = 3600.0
+) -> Iterator[ExposedCluster]:
+    """Serve the components in *folder* as if they had started *age_seconds* ago."""
+    files = {file.name.removesuffix(".prom.xz"): file for file in sorted(folder.glob("*.prom.xz"))}
     components = {
-        file.name.removesuffix(".prom.xz"): Exposition.parse(
-            lzma.decompress(file.read_bytes()).decode()
-        )
-        for file in sorted(folder.glob("*.prom.xz"))
+        name: Exposition.parse(lzma.decompress(file.read_bytes()).decode())
+        for name, file in files.items()
+        if name not in without
     }
     begun = time.monotonic() - age_seconds
     cluster = ExposedCluster(components, dict.fromkeys(components, begun))
