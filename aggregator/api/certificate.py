@@ -39,8 +39,11 @@ class CertificateWatch:
         stamps = self._stamps()
         if stamps == self._seen:
             return
+        files = self._tls.cert_file, self._tls.key_file
         try:
-            self._context.load_cert_chain(self._tls.cert_file, self._tls.key_file)
+            # Tried elsewhere first: a pair that does not fit would leave the context without a key.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+            self._context.load_cert_chain(*files)
         except (OSError, ssl.SSLError) as error:
             if stamps is not None:  # half of a pair may be new: look again, say it once
                 _LOG.warning("the new certificate cannot be used yet", error=type(error).__name__)
