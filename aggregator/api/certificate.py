@@ -12,6 +12,12 @@ _LOG = structlog.get_logger(__name__)
 _LOOK_SECONDS = 5.0
 
 
+def check(tls: ServerTls) -> None:
+    """Raise OSError or ssl.SSLError if the files cannot be served with; never ask a terminal."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: "")
+
+
 class CertificateWatch:
     """Gives *context* the certificate of *tls* again whenever its files change.
 
@@ -39,17 +45,15 @@ class CertificateWatch:
         stamps = self._stamps()
         if stamps == self._seen:
             return
-        files = self._tls.cert_file, self._tls.key_file
-        try:
-            # Tried elsewhere first: a pair that does not fit would leave the context without a key.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
-            self._context.load_cert_chain(*files)
-        except (OSError, ssl.SSLError) as error:
-            if stamps is not None:  # half of a pair may be new: look again, say it once
-                _LOG.warning("the new certificate cannot be used yet", error=type(error).__name__)
-            self._seen = None
-            return
         self._seen = stamps
+        if stamps is None:
+            return
+        try:
+            check(self._tls)  # a pair that does not fit would leave the context without a key
+            self._context.load_cert_chain(self._tls.cert_file, self._tls.key_file)
+        except (OSError, ssl.SSLError) as error:
+            _LOG.warning("the new certificate cannot be used", error=type(error).__name__)
+            return
         _LOG.info("serving with a new certificate")
 
     def _stamps(self) -> tuple[int, ...] | None:

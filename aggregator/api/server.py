@@ -12,7 +12,7 @@ import fastapi
 import uvicorn
 
 from aggregator import supervise
-from aggregator.api.certificate import CertificateWatch
+from aggregator.api.certificate import CertificateWatch, check
 from aggregator.api.settings import ApiSettings
 from aggregator.errors import ConfigError
 
@@ -52,6 +52,8 @@ class Server:
         )
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         try:
+            if tls is not None:
+                check(tls)
             config.load()
         except (OSError, ssl.SSLError) as error:
             self._socket.close()
