@@ -22,14 +22,14 @@ class RawLayout:
     """How an answer's rows become stored series, valid while its digest stays the same.
 
     `ids` has one entry for each row, 0 where `kept` is False; no kept id is there twice.
-    `truncated` tells that the cluster's limit cut rows.
+    `cut` is how many rows the cluster's limit left out.
     """
 
     digest: bytes
     generation: int
     ids: Ids
     kept: Bools
-    truncated: bool
+    cut: int
 
     @property
     def count(self) -> int:
@@ -78,7 +78,7 @@ class SeriesCache:
         kept[first] = True  # rows that became one series: the first speaks
         kept &= ids >= 0
         stored = np.where(kept, ids, 0).astype(np.uint32)
-        return RawLayout(digest, generation, stored, kept, bool(cut)), names
+        return RawLayout(digest, generation, stored, kept, cut), names
 
     def _find(self, metrics: Sequence[bytes]) -> tuple[list[int], frozenset[str]]:
         """Return an id for each label set, -1 for one that is refused."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aggregator.collect.context import Context, gap_reason, partial_reason
+from aggregator.collect.context import Context, gap_reason, limit_reason, partial_reason
 from aggregator.collect.identity import RawLayout, SeriesCache
 from aggregator.collect.staleness import markers, vanished
 from aggregator.errors import SourceError, SourceMalformedError
@@ -135,7 +135,7 @@ class RawCopy:
         return own if own > self._asked_ms else None
 
     def collect(self, source: PrometheusSource, time_ms: int, limit: int) -> str:
-        """Copy the window that ends at *time_ms*; return why it is partial, if it is.
+        """Copy the window that ends at *time_ms*; return why something is missing, if it is.
 
         Raises `SourceError`, and `StoreError` or `QueueFullError` with nothing stored.
         """
@@ -160,12 +160,12 @@ class RawCopy:
         if until is not None and oldest > until and not partial:
             self._record_gap(until, oldest)
         self.count = layout.count
-        return partial
+        return partial or limit_reason(layout.cut, limit)
 
     def _store(self, source: PrometheusSource, window: Window, partial: str, limit: int) -> None:
         time_ms, layout = window.sent.time_ms, window.sent.layout
         block, alive = window.block, self._alive
-        if not (partial or layout.truncated or self._is_settled(layout, window.fresh)):
+        if not (partial or layout.cut or self._is_settled(layout, window.fresh)):
             there = self._ask_alive(source, time_ms, limit)
             if there is not None:
                 candidates = np.union1d(alive, layout.ids[window.fresh & layout.kept])
@@ -188,7 +188,7 @@ class RawCopy:
         """Return the ids that the source shows at *time_ms*, None if it shows only a part."""
         answer = source.instant(self.expr, time_ms, known=self.cache.digest(self._instant))
         self._instant = layout = self._layout(answer, self._instant, limit)
-        if layout.truncated or partial_reason(answer):
+        if layout.cut or partial_reason(answer):
             return None
         return np.sort(layout.ids[layout.kept])
 

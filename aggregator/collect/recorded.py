@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from aggregator.collect.context import Context, gap_reason, partial_reason
+from aggregator.collect.context import Context, gap_reason, limit_reason, partial_reason
 from aggregator.collect.staleness import vanished
 from aggregator.errors import SourceMalformedError
 from aggregator.fleet.registry import Cluster
@@ -85,7 +85,7 @@ class RecordedMetrics:
     _handed_ms: dict[str, int] = field(default_factory=dict)
 
     def collect(self, source: PrometheusSource, batch: Batch, time_ms: int) -> str:
-        """Ask for *batch* at *time_ms* and store the answer; return why it is partial, if it is.
+        """Ask for *batch* at *time_ms* and store the answer; return what is missing, if anything is.
 
         Raises `SourceError`, and `StoreError` or `QueueFullError` with nothing stored.
         """
@@ -114,7 +114,8 @@ class RecordedMetrics:
         if not partial:
             self._record_gaps(batch, gaps, time_ms)
         batch.count = int(present.sum())
-        return partial
+        cut = int(np.count_nonzero(~layout.kept))
+        return partial or limit_reason(cut, self.cluster.collect.limits.series)
 
     def layout(self, batch: Batch, answer: Answer) -> Layout:
         """Return how to store *answer*: what is known, or else read from its label sets."""

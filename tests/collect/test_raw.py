@@ -215,6 +215,7 @@ def test_limit_of_series(stage: Stage):
     found = stage.samples("up")
     assert sorted(found) == [f"job={n:03}" for n in range(4)]
     assert stage.context.health.get("a").rejected["series_limit"] == 5
+    assert "5 series above the limit of 4" in stage.context.health.get("a").notes["raw:up"]
 
 
 def test_too_large_windows_get_shorter(stage: Stage):
@@ -284,7 +285,7 @@ def test_take_against_a_plain_loop(seed: int):
             layout = sent.layout
         else:
             ids = np.array(list(shown), np.uint32) + 1
-            layout = RawLayout(b"", 0, ids, np.ones(ids.size, np.bool_), truncated=False)
+            layout = RawLayout(b"", 0, ids, np.ones(ids.size, np.bool_), cut=0)
         window = take(answer(shown), layout, (left, time_ms), until, sent)
         if rng.random() < 0.8:  # stored
             sent, until, first = window.sent, time_ms, False

@@ -173,6 +173,7 @@ def test_limit_of_series(stage: Stage):
     assert {key for key, found in stage.samples("fleet:m").items() if len(found) == 2} == {"x=7"}
     assert stage.samples("fleet:m")["x=5"] == [(STEP, 1.0)]
     assert stage.context.health.get("a").rejected["series_limit"] == 2
+    assert "2 series above the limit" in stage.context.health.get("a").notes["fleet:things"]
     run(stage, collecting)
     assert stage.samples("fleet:m")["x=7"][-1] == (2 * STEP, "stale")
     assert stage.samples("fleet:m")["x=9"] == [(0, 1.0), (2 * STEP, 1.0)]
@@ -221,6 +222,17 @@ def test_a_missed_stretch_is_a_gap(stage: Stage):
     [gap] = stage.context.gaps.open("a")
     assert (gap.subject, gap.start_ms, gap.end_ms) == ("fleet:things", T0, T0 + 4 * STEP)
     assert "did not answer" in gap.reason
+
+
+def test_a_refused_probe_says_why(stage: Stage):
+    """A metric whose expression the server refuses is not bound; the others are."""
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    stage.prometheus.refused["bad"] = 422
+    run(stage, collector(stage, "m", "bad"))
+    bindings = stage.context.bindings.of("a")
+    assert bindings["fleet:m"].candidates == ("only",)
+    assert bindings["fleet:bad"].candidates == ()
+    assert "no bad" in bindings["fleet:bad"].reason
 
 
 def test_empty_cluster_answers(stage: Stage):
