@@ -85,7 +85,7 @@ class RecordedMetrics:
     _handed_ms: dict[str, int] = field(default_factory=dict)
 
     def collect(self, source: PrometheusSource, batch: Batch, time_ms: int) -> str:
-        """Ask for *batch* at *time_ms* and store the answer; return what is missing, if anything is.
+        """Ask for *batch* at *time_ms* and store the answer; return what is missing, if any.
 
         Raises `SourceError`, and `StoreError` or `QueueFullError` with nothing stored.
         """
