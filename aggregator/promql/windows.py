@@ -68,12 +68,15 @@ def build(
     if kept.times.size == 0:  # one sample that no window holds, so that any gather is legal
         kept = SeriesSamples(kept.first_row, kept.offsets, np.zeros(1, dtype=np.int64), np.zeros(1))
     starts = ends - range_ms - rules.closed_left
+    # Where the range is a multiple of the step, most windows begin where another one ends.
+    bounds, column = np.unique(np.concatenate([starts, ends]), return_inverse=True)
+    positions = _positions_after(kept, bounds)
     return Windows(
         samples=kept,
         ends=ends,
         range_ms=range_ms,
-        lo=_positions_after(kept, starts),
-        hi=_positions_after(kept, ends),
+        lo=np.take(positions, column[: ends.size], axis=1),
+        hi=np.take(positions, column[ends.size :], axis=1),
         at=ends if at is None else at,
         rules=rules,
     )
@@ -137,6 +140,7 @@ def _positions_after(samples: SeriesSamples, bounds: Ints) -> Ints:
         stop = min(start + rows, count)
         part = offsets[start : stop + 1]
         base = np.arange(stop - start, dtype=np.int64) * span
-        keys = np.repeat(base, np.diff(part)) + (times[part[0] : part[-1]] - (first - 1))
+        keys = times[part[0] : part[-1]] - (first - 1)
+        keys += np.repeat(base, np.diff(part))
         found[start:stop] = part[0] + np.searchsorted(keys, base[:, None] + wanted, side="right")
     return found
