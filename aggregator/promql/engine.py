@@ -34,6 +34,8 @@ from aggregator.store.interface import SeriesReader
 
 MAX_POINTS = 11_000
 LOOKBACK_MS = 300_000
+# Plans of longer queries are not kept, so that the cache stays small.
+_CACHED_CHARACTERS = 4_096
 
 
 class Engine:
@@ -72,7 +74,7 @@ class Engine:
             case StringLiteral(value=text):
                 result = QueryResult(ResultKind.STRING, context.steps, text=text)
             case MatrixSelector() | Subquery() as ranged:
-                ranges = _samples(evaluate_range(ranged, context))
+                ranges = _samples(evaluate_range(ranged, context), budget)
                 result = QueryResult(ResultKind.MATRIX, context.steps, ranges=ranges)
             case _:
                 scalar = value_type(plan) is ValueType.SCALAR
@@ -129,8 +131,12 @@ class Engine:
         )
 
 
-@lru_cache(maxsize=512)
 def _plan(query: str) -> Node:
+    return _cached_plan(query) if len(query) <= _CACHED_CHARACTERS else rewrite(parse(query))
+
+
+@lru_cache(maxsize=512)
+def _cached_plan(query: str) -> Node:
     return rewrite(parse(query))
 
 
@@ -164,9 +170,14 @@ def _is_constant(codes: Codes) -> bool:
     return codes.size == 0 or bool((codes == codes[0]).all())
 
 
-def _samples(vector: RangeVector) -> RangeSamples:
+def _samples(vector: RangeVector, budget: Budget) -> RangeSamples:
     """Return the samples of the only window of *vector*, without series that have none."""
-    runs = [without_stale(run) for run in vector.runs]
+    runs: list[SeriesSamples] = []
+    size = 0
+    for run in vector.runs:
+        runs.append(without_stale(run))
+        size += run.times.nbytes + run.values.nbytes
+        budget.spend_bytes(2 * size)  # they are joined to one at the end
     times = np.concatenate([run.times for run in runs]) if runs else np.zeros(0, np.int64)
     values = np.concatenate([run.values for run in runs]) if runs else np.zeros(0)
     counts = np.concatenate([np.diff(run.offsets) for run in runs]) if runs else np.zeros(0, int)

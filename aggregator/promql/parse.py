@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
 from aggregator.model.labels import Matcher
@@ -46,7 +45,6 @@ _WITH_PARAMETER: Final = frozenset(
 )
 
 
-@lru_cache(maxsize=512)
 def parse(query: str) -> Node:
     """Return the plan of *query*, or raise `QuerySyntaxError` with line, column and expectation."""
     cursor = Cursor(query)

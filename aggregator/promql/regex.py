@@ -10,6 +10,7 @@ from aggregator.errors import QuerySyntaxError
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.dot_nl = True
+_OPTIONS.max_mem = 4 * 2**20  # a cached pattern may grow to this much
 
 
 class Regex(Protocol):
@@ -20,7 +21,7 @@ class Regex(Protocol):
         ...
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def compile_regex(pattern: str) -> Regex:
     """Return the compiled *pattern*, or raise `QuerySyntaxError` saying what RE2 dislikes."""
     try:

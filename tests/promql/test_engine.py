@@ -135,6 +135,12 @@ def test_costly_queries_are_stopped_by_their_budget(engine, limits, query, messa
         engine.range(query, HOUR, Budget(**limits))
 
 
+def test_range_selectors_answer_within_the_budget(engine):
+    """Samples given back as they are count as bytes of the result."""
+    with pytest.raises(QueryExecutionError, match="for one result"):
+        engine.instant("load[30m]", 30 * MINUTE, Budget(max_bytes=10_000))
+
+
 def test_cancelled_queries_stop(engine):
     """A cancelled budget ends the query with its reason."""
     budget = Budget()
