@@ -29,6 +29,11 @@ def texts(column: Column) -> list[str]:
     return [str(text) for text in column.to_pylist()]
 
 
+def string_column(different: Sequence[str], places: NDArray[np.integer[Any]]) -> "pa.Array[Any]":
+    """Return the strings at *places* of *different*."""
+    return pa.array(different, pa.string()).take(pa.array(places))
+
+
 def flags(column: "pa.BooleanArray | pa.BooleanScalar") -> Bools:
     """Return an array of booleans that has no nulls."""
     numeric: Any = column.cast(pa.uint8())
@@ -48,6 +53,6 @@ def sample_table(block: SampleBlock) -> pa.Table:
     return table(id=block.ids, time=block.times, value=block.values)
 
 
-def table(**columns: NDArray[Any] | Sequence[str] | Sequence[Sequence[str]]) -> pa.Table:
-    """Return columns of numbers, strings or lists of strings as a table."""
+def table(**columns: Any) -> pa.Table:  # noqa: ANN401  arrays and sequences alike
+    """Return columns (arrays of numbers, strings, Arrow arrays) as a table."""
     return pa.table({name: pa.array(column) for name, column in columns.items()})

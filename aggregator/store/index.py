@@ -23,19 +23,18 @@ Postings = Callable[[str, str], Ids | None]
 
 
 @dataclass(frozen=True, slots=True)
-class NewSeries:
-    """Series that got an id: `names[k]` and `values[k]` of one label belong to row `rows[k]`."""
+class Located:
+    """Rows of one metric's table, and the dictionary of its codes."""
 
-    ids: list[int]
-    metrics: list[str]
-    names: list[tuple[str, ...]]
-    values: list[tuple[str, ...]]
+    metric: str
+    view: TableView
+    rows: Ints
+    strings: Strings
 
-    def batches(self, size: int) -> "Iterator[NewSeries]":
-        """Yield the series, at most *size* at once."""
-        for start in range(0, len(self.ids), size):
-            rows = slice(start, start + size)
-            yield NewSeries(self.ids[rows], self.metrics[rows], self.names[rows], self.values[rows])
+    def codes(self, name: str) -> Codes:
+        """Return the codes of one label, row for row; zeros if no series has it."""
+        column = self.view.column(name)
+        return np.zeros(self.rows.size, np.int32) if column is None else column[self.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class LabelIndex:
         self._state = _State(Strings(), {}, Lifetimes.empty())
         self._identity = Identity()
         self._blocks = IdBlocks(blocks)
-        self._new = NewSeries([], [], [], [])
+        self._new: list[Ids] = []
         self._postings = postings
         self._unwritten: Ids = np.empty(0, np.uint32)
 
@@ -109,11 +108,21 @@ class LabelIndex:
         with self._lock:
             return self._state.strings.intern_all(texts)
 
-    def drain(self) -> tuple[list[Block], NewSeries]:
-        """Return the blocks and series added since the last call."""
+    def drain(self) -> tuple[list[Block], Ids]:
+        """Return the blocks and the ids added since the last call."""
         with self._lock:
-            new, self._new = self._new, NewSeries([], [], [], [])
-            return self._blocks.drain(), new
+            new, self._new = self._new, []
+            return self._blocks.drain(), np.concatenate([*new, np.empty(0, np.uint32)])
+
+    def locate(self, ids: Ids) -> list[Located]:
+        """Return where the series *ids* are; those that are not known any more are left out."""
+        state, found = self._state, []
+        ids = np.sort(ids)
+        for metric, table in list(state.tables.items()):
+            rows = _rows_of(table.view, ids)
+            if rows.size:
+                found.append(Located(metric, table.view, rows, state.strings))
+        return found
 
     def partial_blocks(self) -> list[Block]:
         """Return the last block of each metric, with how many of its ids were given."""
@@ -252,11 +261,8 @@ class LabelIndex:
             view = state.tables[metric].view
             if ids is None:
                 yield metric, view, None
-            elif view.ids.size:
-                low, high = np.searchsorted(ids, view.ids[[0, -1]], side="left")
-                wanted = ids[low : high + 1]
-                rows = np.minimum(np.searchsorted(view.ids, wanted), view.ids.size - 1)
-                rows = rows[view.ids[rows] == wanted]
+            else:
+                rows = _rows_of(view, ids)
                 if rows.size:
                     yield metric, view, rows
 
@@ -314,10 +320,7 @@ class LabelIndex:
         ]
         for metric, places in by_metric.items():
             self._table(metric).append(ids[places], shape, [codes[places] for codes in kept])
-        self._new.ids.extend(ids.tolist())
-        self._new.metrics.extend(metrics)
-        self._new.names.extend([shape] * fresh.size)
-        self._new.values.extend(tuple(group[row][name] for name in shape) for row in fresh.tolist())
+        self._new.append(ids)
         return ids
 
     def _table(self, metric: str) -> MetricTable:
@@ -345,3 +348,14 @@ class LabelIndex:
             identity.add(*identity.hashes((*view.names, METRIC_NAME), [*columns, name]), view.ids)
         self._identity = identity
         self._state = _State(strings, tables, lives)
+
+
+def _rows_of(view: TableView, ids: Ids) -> Ints:
+    """Return the rows of those of *ids* (ascending) that the table holds."""
+    if not view.ids.size:
+        return np.empty(0, np.int64)
+    low, high = np.searchsorted(ids, view.ids[[0, -1]])
+    wanted = ids[low : high + 1]
+    rows = np.minimum(np.searchsorted(view.ids, wanted), view.ids.size - 1)
+    found: Ints = rows[view.ids[rows] == wanted]
+    return found

@@ -4,15 +4,15 @@ A regex without a metric name on such a label costs a pass over every value in m
 sorted by name and value, answers it in milliseconds. Labels join it when they grow wide.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
 from aggregator.store import sql
-from aggregator.store.columns import numbers, table, texts
-from aggregator.store.index import NewSeries
+from aggregator.store.columns import numbers, string_column, table, texts
+from aggregator.store.index import Located
 from aggregator.store.pool import Pool
 
 WIDE_VALUES = 10_000
@@ -33,24 +33,25 @@ class PostingsTable:
         for name in texts(posted.column("name")):
             self._fill(name)
 
-    def insert(self, new: NewSeries) -> None:
+    def insert(self, located: Sequence[Located]) -> None:
         """Take series that are about to be stored."""
-        names, values, ids = [], [], list[int]()
-        for series, shape, row in zip(new.ids, new.names, new.values, strict=True):
-            for name, text in zip(shape, row, strict=True):
-                if name in self._wide:
-                    names.append(name)
-                    values.append(text)
-                    ids.append(series)
-        if ids:
-            rows = table(name=names, value=values, id=np.array(ids, np.uint32))
+        for name in self._wide:
+            parts = [(part, part.codes(name)) for part in located if name in part.view.names]
+            if not parts:
+                continue
+            codes = np.concatenate([codes for _, codes in parts])
+            ids = np.concatenate([part.view.ids[part.rows] for part, _ in parts])
+            different, places = np.unique(codes[codes != 0], return_inverse=True)
+            values = string_column(parts[0][0].strings.texts(different), places)
+            names = string_column([name], np.zeros(places.size, np.int8))
+            rows = table(name=names, value=values, id=ids[codes != 0])
             self._pool.insert(sql.INSERT_POSTINGS, rows)
 
-    def widen(self, new: NewSeries, value_count: Callable[[str], int]) -> None:
+    def widen(self, located: Sequence[Located], value_count: Callable[[str], int]) -> None:
         """Look whether series that were stored made a label wide."""
-        for shape in new.names:
-            for name in shape:
-                self._series[name] = self._series.get(name, 0) + 1
+        for part in located:
+            for name in part.view.names:
+                self._series[name] = self._series.get(name, 0) + part.rows.size
         for name, count in self._series.items():
             # looking costs a pass over the label's columns, so look when they have doubled
             if name in self._wide or count < self._look_at.get(name, self._wide_values):

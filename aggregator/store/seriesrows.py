@@ -1,14 +1,15 @@
 """Makes series durable: their blocks first, then postings, then the series themselves."""
 
-from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from aggregator.model.arrays import Ids, Ints
 from aggregator.store import sql
 from aggregator.store.blocks import Block
-from aggregator.store.columns import table
-from aggregator.store.index import LabelIndex, NewSeries
+from aggregator.store.columns import string_column, table
+from aggregator.store.index import LabelIndex, Located
 from aggregator.store.lifetimes import NEVER_LAST, Lifetimes
 from aggregator.store.pool import Pool
 from aggregator.store.postings import PostingsTable
@@ -24,28 +25,22 @@ class SeriesRows:
     def __init__(self, pool: Pool, index: LabelIndex, postings: PostingsTable) -> None:
         self._pool, self._index, self._postings = pool, index, postings
         self._blocks: list[Block] = []
-        self._new: deque[NewSeries] = deque()
+        self._ids: Ids = np.empty(0, np.uint32)
 
     def flush(self) -> None:
         """Write all blocks and series that are not durable yet; after an error, call again."""
-        blocks, new = self._index.drain()
+        blocks, ids = self._index.drain()
         self._blocks += blocks
-        self._new.extend(new.batches(_SERIES_A_BATCH))
+        self._ids = np.concatenate([self._ids, ids])
         if self._blocks:
             self.write_blocks(self._blocks)
             self._blocks = []
-        while self._new:
-            batch = self._new[0]
-            self._postings.insert(batch)
-            rows = table(
-                id=np.array(batch.ids, np.uint32),
-                metric=batch.metrics,
-                names=batch.names,
-                vals=batch.values,
-            )
-            self._pool.insert(sql.INSERT_SERIES, rows)
-            self._new.popleft()
-            self._postings.widen(batch, self._index.value_count)
+        while self._ids.size:
+            located = self._index.locate(self._ids[:_SERIES_A_BATCH])
+            self._postings.insert(located)
+            self._pool.insert(sql.INSERT_SERIES, series_table(located))
+            self._ids = self._ids[_SERIES_A_BATCH:]
+            self._postings.widen(located, self._index.value_count)
 
     def write_blocks(self, blocks: list[Block]) -> None:
         """Write blocks with how many of their ids were given; the highest count stays."""
@@ -61,6 +56,28 @@ class SeriesRows:
         days, series = _new_days(lives, ids, first // DAY_MS, last // DAY_MS)
         if series.size:
             self._pool.insert(sql.INSERT_DAYS, table(day=days.astype(np.uint16), id=series))
+
+
+def series_table(located: Sequence[Located]) -> pa.Table:
+    """Return series as rows: id, metric, and lists of label names and values."""
+    tables = []
+    for part in located:
+        codes = np.stack([part.codes(name) for name in part.view.names], axis=1)
+        present = codes != 0
+        ends = np.cumsum(present.sum(axis=1))
+        offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
+        names = string_column(part.view.names, np.nonzero(present)[1])
+        different, places = np.unique(codes[present], return_inverse=True)
+        values = string_column(part.strings.texts(different), places)
+        tables.append(
+            table(
+                id=part.view.ids[part.rows],
+                metric=[part.metric] * part.rows.size,
+                names=pa.ListArray.from_arrays(offsets, names),
+                vals=pa.ListArray.from_arrays(offsets, values),
+            )
+        )
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def _new_days(lives: Lifetimes, ids: Ids, first: Ints, last: Ints) -> tuple[Ints, Ids]:
