@@ -125,12 +125,10 @@ def test_every_kernel_has_a_plain_loop():
 
 def test_rate_caps_the_spacing_before_the_zero_point():
     """Prometheus 3 compares the distance to the start with the spacing before the zero point."""
-    series = [[(10_000, 1.0), (20_000, 11.0)]]
-    assert run("increase", series, [60_000], 60_000) == [[pytest.approx(10 * (10 + 1 + 5) / 10)]]
-    old = run("increase", series, [60_000], 60_000, rules=PROMETHEUS_2)
-    assert old == [[pytest.approx(10 * (10 + 1 + 5) / 10)]]
-    sparse = [[(40_000, 50.0), (50_000, 60.0)]]
-    assert run("increase", sparse, [60_000], 60_000) == [[pytest.approx(10 * (10 + 5 + 10) / 10)]]
+    series = [[(40_000, 7.5), (60_000, 17.5)]]
+    assert run("increase", series, [80_000], 80_000) == [[10 * (20 + 10 + 20) / 20]]
+    old = run("increase", series, [80_000], 80_000, rules=PROMETHEUS_2)
+    assert old == [[10 * (20 + 15 + 20) / 20]]
 
 
 def test_one_huge_reset_does_not_spoil_later_windows():
