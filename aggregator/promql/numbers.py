@@ -18,6 +18,8 @@ _DURATION = re.compile(
 )
 # Prometheus keeps durations as int64 nanoseconds.
 MAX_DURATION_MS = (2**63 - 1) // 1_000_000
+# Go prints numbers from here on with an exponent.
+_EXPONENT_FROM = 6
 
 
 def parse_number(text: str) -> float:
@@ -66,13 +68,13 @@ def format_plain(value: float) -> str:
     return _special(value)
 
 
-def format_float(value: float, *, exponent_from: int = 6) -> str:
+def format_float(value: float) -> str:
     """Return *value* as Go prints it by `%v` and `%g`: the shortest digits that read back."""
     if not math.isfinite(value):
         return _special(value)
     decimal = _digits(value)
     exponent = decimal.adjusted()
-    if value == 0 or -4 <= exponent < exponent_from:
+    if value == 0 or -4 <= exponent < _EXPONENT_FROM:
         return _plain(decimal)
     sign, digits, _ = decimal.as_tuple()
     tail = "".join(map(str, digits[1:]))

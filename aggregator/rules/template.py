@@ -233,7 +233,7 @@ def _text(value: Value) -> str:
 
 
 def _number(value: float) -> str:
-    return format_float(value, exponent_from=6)
+    return format_float(value)
 
 
 def _four_digits(value: float) -> str:

@@ -70,7 +70,7 @@ def check_quantile(params: Sequence[Floats], annotations: Annotations) -> None:
     outside = params[0][~((params[0] >= 0) & (params[0] <= 1))]
     for q in np.unique(outside).tolist():
         annotations.warn(
-            f"quantile value should be between 0 and 1, got {format_float(q, exponent_from=6)}"
+            f"quantile value should be between 0 and 1, got {format_float(q)}"
         )
 
 

@@ -115,7 +115,7 @@ def choose_ratio(matrix: StepMatrix, ratio: Floats, annotations: Annotations) ->
         if worst * bound > 1:
             annotations.warn(
                 "ratio value should be between -1 and 1, got "
-                f"{format_float(worst, exponent_from=6)}, capping to {bound:g}"
+                f"{format_float(worst)}, capping to {bound:g}"
             )
     offsets = _offsets(matrix.series)[:, None]
     chosen = np.where(ratio >= 0, offsets < ratio, offsets >= 1 + ratio)
@@ -183,7 +183,7 @@ def warn_quantile(q: Floats, annotations: Annotations) -> None:
     wrong += [worst for worst in (float(np.nanmax(q, initial=0)),) if worst > 1]
     wrong += [worst for worst in (float(np.nanmin(q, initial=0)),) if worst < 0]
     for value in wrong:
-        text = format_float(value, exponent_from=6)
+        text = format_float(value)
         annotations.warn(f"quantile value should be between 0 and 1, got {text}")
 
 
