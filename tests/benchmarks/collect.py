@@ -52,6 +52,7 @@ def fleet_config(urls: list[str]) -> str:
     return (
         f"collect:\n  interval: {INTERVAL}\n  lag: 2s\n  profile: []\n"
         "  raw: [{match: '{__name__=~\"bench_.*\"}'}]\n"
+        "rules: {files: []}\n"
         "clusters:\n" + "".join(clusters)
     )
 

@@ -36,6 +36,7 @@ def fleet_config(port: int, clusters: int, profile: Path) -> str:
     ]
     return (
         f"collect: {{interval: {INTERVAL_SECONDS}s, lag: 2s, profile: '{profile}'}}\n"
+        "rules: {files: []}\n"
         "clusters:\n" + "".join(rows)
     )
 
