@@ -69,9 +69,7 @@ def check_quantile(params: Sequence[Floats], annotations: Annotations) -> None:
     """Warn about each φ, the first parameter, that is outside 0 … 1 or NaN."""
     outside = params[0][~((params[0] >= 0) & (params[0] <= 1))]
     for q in np.unique(outside).tolist():
-        annotations.warn(
-            f"quantile value should be between 0 and 1, got {format_float(q)}"
-        )
+        annotations.warn(f"quantile value should be between 0 and 1, got {format_float(q)}")
 
 
 def _ranked(rows: Floats, rank: Ints, nans: Ints) -> Floats:
