@@ -22,6 +22,14 @@ DIFFERENCES: Final[tuple[tuple[str, str], ...]] = (
         "last_over_time over a subquery whose names are to be dropped",
         "the names stay marked for removal; Prometheus brings them back",
     ),
+    (
+        "dates of NaN and infinities",
+        "NaN; Prometheus gives what the processor makes of the conversion to an integer",
+    ),
+    (
+        "info about a histogram repaired for monotonicity",
+        "names the metric only, not the buckets, the largest difference and the steps",
+    ),
     ("depth of an expression", "100 nested levels, 250 operators in a row, for the stack's sake"),
     (
         "\\x escapes that are not UTF-8",
