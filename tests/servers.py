@@ -83,13 +83,21 @@ class RealServer:
 
 @contextmanager
 def running(
-    command: Sequence[str], url: str, ready_path: str, directory: Path
+    command: Sequence[str],
+    url: str,
+    ready_path: str,
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RealServer]:
-    """Run *command* until the block ends; it is ready once `url + ready_path` answers."""
+    """Run *command* until the block ends; it is ready once `url + ready_path` answers.
+
+    *environment* is added to our own.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / f"{Path(command[0]).name}.log"
+    environment = {**os.environ, **(environment or {})}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=environment)
     server = RealServer(url, process, log)
     try:
         deadline = time.monotonic() + READY_SECONDS
@@ -163,6 +171,16 @@ def aggregator(directory: Path, config: str, ready_path: str = "/readyz") -> Ite
     file.write_text(head + config)
     command = [sys.executable, "-m", "aggregator", "serve", "-c", str(file)]
     with running(command, f"http://127.0.0.1:{port}", ready_path, directory) as server:
+        yield server
+
+
+@contextmanager
+def demo(directory: Path) -> Iterator[RealServer]:
+    """Run `aggregator demo` with its files in *directory*."""
+    listen = f"127.0.0.1:{free_port()}"
+    options = ["--data", str(directory / "data"), "--listen", listen]
+    command = [sys.executable, "-m", "aggregator", "demo", *options]
+    with running(command, f"http://{listen}", "/readyz", directory) as server:
         yield server
 
 

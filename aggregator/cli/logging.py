@@ -1,4 +1,7 @@
-"""How the server's log looks: one line an event on standard error, key=value or JSON."""
+"""How the server's log looks: one line an event on standard error, key=value or JSON.
+
+Tracebacks show code, never the values of variables: these include secrets.
+"""
 
 import logging
 import sys
@@ -17,7 +20,11 @@ def configure_logging(*, json: bool) -> None:
     render: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     structlog.configure(
         processors=[*shared, *render],
