@@ -50,7 +50,7 @@ def test_keys_beyond_64_bits_are_searched_in_parts():
     assert members(samples, [0, 10], 100) == [[[], []], [[0], [0]], [[], [5]]]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(
     series_lists(),
     st.lists(st.integers(-5_000, 400_000), min_size=1, max_size=6),
@@ -70,7 +70,7 @@ def test_windows_hold_what_a_loop_finds(series, ends, range_ms, rules):
             ]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(
     series_lists(),
     st.lists(st.integers(-5_000, 400_000), min_size=1, max_size=6),

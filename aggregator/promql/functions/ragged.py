@@ -11,10 +11,11 @@ import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ints
 
-# A walk keeps a few columns of this many windows in the processor's cache.
-WALK_WINDOWS = 32_768
-# A gathered block has at most this many values (32 MiB), unless one window alone has more.
-BLOCK_VALUES = 4 * 2**20
+# A walk keeps a few columns of this many windows in the processor's cache: measured, twice as
+# fast as with 16 times as many.
+WALK_WINDOWS = 8_192
+# A gathered block has at most this many values (2 MiB), unless one window alone has more.
+BLOCK_VALUES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
