@@ -69,7 +69,7 @@ class RegionView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything the first page says before its charts."""
+    """Everything the first page says before its charts; regions come worst first."""
 
     verdict: str
     regions: tuple[RegionView, ...]
@@ -88,6 +88,7 @@ def overview(views: Sequence[ClusterView], query: Query, now_ms: int) -> Overvie
         )
         for region, tiles in by_region.items()
     ]
+    regions.sort(key=lambda region: ORDER.index(region.level))
     return Overview(_verdict(regions), tuple(regions), now_ms / 1000)
 
 

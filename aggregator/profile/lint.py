@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-import promql_parser as promql
-
+from aggregator.errors import QuerySyntaxError
 from aggregator.profile.batch import substitute
 from aggregator.profile.format import Candidate, FleetMetric, Profile, Unit
 from aggregator.profile.outputs import output_labels
+from aggregator.promql.parse import parse
+from aggregator.promql.plan import Aggregate, Call, Node, VectorSelector, children
 
 _MARKER = "__lint__"
-_Node = TypeVar("_Node", bound=promql.Expr)
-_AVERAGING = re.compile(r"^(avg|sum|stddev|stdvar)\b")
+_Kind = TypeVar("_Kind", Aggregate, Call, VectorSelector)
+_AVERAGING = frozenset({"avg", "sum", "stddev", "stdvar"})
 _QUANTILE_NAME = re.compile(r"_p(50|75|90|95|99|999)(_|$)|_quantile(_|$)")
 
 # What a name says about its unit, by its pieces.
@@ -79,17 +80,17 @@ def _expression(expr: str) -> Iterator[str]:
     """Report what does not parse, and selectors that forget `$sel`."""
     for selector in ("", 'cluster="x"'):
         try:
-            promql.parse(substitute(expr, selector))
-        except ValueError as error:
+            parse(substitute(expr, selector))
+        except QuerySyntaxError as error:
             yield f"does not parse: {error}"
             return
     try:
-        marked = promql.parse(substitute(expr, f'{_MARKER}="1"'))
-    except ValueError as error:
+        marked = parse(substitute(expr, f'{_MARKER}="1"'))
+    except QuerySyntaxError as error:
         yield f"does not parse with a selector: {error}"
         return
-    for selector_node in _nodes(marked, promql.VectorSelector):
-        if not any(matcher.name == _MARKER for matcher in selector_node.matchers.matchers):
+    for selector_node in _nodes(marked, VectorSelector):
+        if not any(matcher.name == _MARKER for matcher in selector_node.matchers):
             yield f"the selector of {selector_node.name or 'a metric'} does not end with $sel"
 
 
@@ -98,17 +99,17 @@ def _candidate(metric: FleetMetric, candidate: Candidate, expr: str) -> Iterator
     yield from found
     if found:
         return
-    tree = promql.parse(substitute(expr, ""))
+    tree = parse(substitute(expr, ""))
     yield from _labels(metric, candidate, tree)
     yield from _quantiles(tree)
-    for selector in _nodes(tree, promql.VectorSelector):
+    for selector in _nodes(tree, VectorSelector):
         for pattern, unit, factor in _SOURCE_SCALES:
             stranger = pattern.search(selector.name or "")
             if stranger and metric.unit is unit and candidate.scale != factor:
                 yield f"{selector.name} is in {stranger[1]}: scale must be {factor}"
 
 
-def _labels(metric: FleetMetric, candidate: Candidate, tree: promql.Expr) -> Iterator[str]:
+def _labels(metric: FleetMetric, candidate: Candidate, tree: Node) -> Iterator[str]:
     """Report labels that are returned but not used, or used but not returned."""
     returned = output_labels(tree)
     if returned is None:
@@ -128,32 +129,27 @@ def _labels(metric: FleetMetric, candidate: Candidate, tree: promql.Expr) -> Ite
         yield f"returns the label {extra}, which nothing uses"
 
 
-def _quantiles(tree: promql.Expr) -> Iterator[str]:
+def _quantiles(tree: Node) -> Iterator[str]:
     """Report quantiles that are averaged or added: they say nothing then."""
-    for aggregation in _nodes(tree, promql.AggregateExpr):
-        operator = _AVERAGING.match(str(aggregation.op))
-        if operator is None:
+    for aggregation in _nodes(tree, Aggregate):
+        if aggregation.op not in _AVERAGING:
             continue
-        calls = _nodes(aggregation.expr, promql.Call)
-        selectors = _nodes(aggregation.expr, promql.VectorSelector)
-        if any(call.func.name == "histogram_quantile" for call in calls) or any(
+        calls = _nodes(aggregation.expr, Call)
+        selectors = _nodes(aggregation.expr, VectorSelector)
+        if any(call.function.name == "histogram_quantile" for call in calls) or any(
             _is_quantile(selector) for selector in selectors
         ):
-            yield f"takes {operator[1]} over quantiles"
+            yield f"takes {aggregation.op} over quantiles"
 
 
-def _is_quantile(selector: promql.VectorSelector) -> bool:
-    labels = {matcher.name for matcher in selector.matchers.matchers}
+def _is_quantile(selector: VectorSelector) -> bool:
+    labels = {matcher.name for matcher in selector.matchers}
     return "quantile" in labels or bool(_QUANTILE_NAME.search(selector.name or ""))
 
 
-def _nodes(tree: promql.Expr, kind: type[_Node]) -> list[_Node]:
+def _nodes(tree: Node, kind: type[_Kind]) -> list[_Kind]:
     """Return the nodes of one kind anywhere in *tree*."""
-    found: list[_Node] = []
-
-    def visit(node: promql.Expr) -> None:
-        if isinstance(node, kind):
-            found.append(node)
-
-    promql.walk(tree, visit)
+    found = [tree] if isinstance(tree, kind) else []
+    for child in children(tree):
+        found += _nodes(child, kind)
     return found

@@ -1,10 +1,10 @@
-import promql_parser
 import pytest
 
 from aggregator.profile.format import Profile
 from aggregator.profile.lint import lint
 from aggregator.profile.load import load_profile
 from aggregator.profile.outputs import output_labels
+from aggregator.promql.parse import parse
 from tests.profile.profiles import candidate, metric
 
 
@@ -98,4 +98,4 @@ def test_presence_is_checked():
 )
 def test_returned_labels_are_read_off_the_expression(expr: str, labels: set[str] | None):
     """The labels an expression returns follow from its tree."""
-    assert output_labels(promql_parser.parse(expr)) == labels
+    assert output_labels(parse(expr)) == labels

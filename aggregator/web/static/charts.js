@@ -3,7 +3,8 @@
 import { formatValue } from "./format.js";
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
+// How the clusters of a region are told apart; colour is for state alone. See .legend in style.css.
+export const DASHES = [[], [6, 3], [2, 3], [10, 3, 2, 3]];
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 const crosshair = () => uPlot.sync("fleet");
 

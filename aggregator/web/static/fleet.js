@@ -1,6 +1,6 @@
 // Keeps the fleet page fresh: tiles and verdict every 10 s, charts every 30 s, nothing when hidden.
 import { getJson, secondsSinceAnswer } from "./api.js";
-import { Chart } from "./charts.js";
+import { Chart, DASHES } from "./charts.js";
 import { formatAge } from "./format.js";
 import { installKeys } from "./keys.js";
 
@@ -28,12 +28,19 @@ const showTile = (element, tile) => {
   error.textContent = tile.error;
 };
 
+// Puts a region where it belongs, unless it stands there already: moving redraws nothing twice.
+const place = (section, index) => {
+  const fleet = section.parentElement;
+  if (fleet.children[index] !== section) fleet.insertBefore(section, fleet.children[index]);
+};
+
 const refreshTiles = async () => {
   const overview = await getJson("/api/v1/regions");
   document.getElementById("verdict").textContent = overview.verdict;
   const shown = new Set();
-  for (const region of overview.regions) {
-    const list = document.querySelector(`[data-region="${CSS.escape(region.region)}"] .tiles`);
+  for (const [index, region] of overview.regions.entries()) {
+    const section = document.querySelector(`[data-region="${CSS.escape(region.region)}"]`);
+    const list = section?.querySelector(".tiles");
     for (const tile of region.tiles) {
       const element = list?.querySelector(`[data-cluster="${CSS.escape(tile.cluster)}"]`);
       if (!element) return location.reload(); // the registry changed
@@ -41,6 +48,7 @@ const refreshTiles = async () => {
       list.append(element);
       shown.add(tile.cluster);
     }
+    place(section, index);
   }
   if (shown.size !== document.querySelectorAll("[data-cluster]").length) location.reload();
 };
@@ -65,6 +73,21 @@ const columns = (matrix, start, steps) => {
   return { times, regions, top };
 };
 
+// Says once for each region which line is which cluster, while there are few of them.
+const showLegend = (section, series) => {
+  const legend = section.querySelector("[data-part=legend]");
+  const few = series.length > 1 && series.length <= DASHES.length;
+  const names = few ? series.map((one) => one.name) : [];
+  if (legend.dataset.names === names.join()) return;
+  legend.dataset.names = names.join();
+  legend.replaceChildren(...names.map((name, index) => {
+    const item = document.createElement("li");
+    item.className = `line-${index}`;
+    item.textContent = name;
+    return item;
+  }));
+};
+
 const refreshSignal = async (signal, start, end, steps) => {
   const answer = await getJson("/prometheus/api/v1/query_range", {
     query: signal.query, start, end, step: STEP_SECONDS,
@@ -72,9 +95,11 @@ const refreshSignal = async (signal, start, end, steps) => {
   const { times, regions, top } = columns(answer.data.result, start, steps);
   const scale = top > 0 ? top * 1.15 : signal.warn;
   for (const figure of document.querySelectorAll(`[data-signal="${signal.name}"]`)) {
-    const region = figure.closest("[data-region]").dataset.region;
+    const section = figure.closest("[data-region]");
+    const series = regions.get(section.dataset.region) ?? [];
     if (!charts.has(figure)) charts.set(figure, new Chart(figure, signal));
-    charts.get(figure).draw(times, regions.get(region) ?? [], scale);
+    charts.get(figure).draw(times, series, scale);
+    showLegend(section, series);
   }
 };
 
