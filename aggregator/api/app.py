@@ -22,14 +22,14 @@ from aggregator.promql.engine import Engine
 
 _TAGS = {
     "prometheus": "Prometheus's HTTP API over the central store.",
-    "fleet": "What the fleet is and how fresh its data is. Every answer names its `sources`.",
+    "fleet": "What the fleet is and how fresh its data is. Every answer names its sources.",
     "pages": "What people open in a browser.",
     "health": "Whether this process is well.",
     "documentation": "This documentation.",
 }
 _DESCRIPTION = (
-    "Metrics of every cluster of the fleet in one place. Requests carry `Authorization: Bearer "
-    "<token>` where tokens are configured. Errors are JSON: `status`, `errorType` and `error`."
+    "Metrics of every cluster of the fleet in one place. Where tokens are configured, a request "
+    "carries the header Authorization: Bearer TOKEN. Errors are JSON: status, errorType, error."
 )
 
 

@@ -195,12 +195,12 @@ def _values(values: Floats) -> tuple[Texts, Ints]:
 
 def _shortest(values: Floats) -> Texts:
     """Return what orjson writes, each with a quote behind it; those not finite are `null`."""
-    dumps = (
-        orjson.dumps(values[start : start + _VALUES_PER_DUMP], option=orjson.OPT_SERIALIZE_NUMPY)
-        for start in range(0, values.size, _VALUES_PER_DUMP)
-    )
-    body = b"".join(dump[1:-1] + b"," for dump in dumps)
-    body = body.replace(b".0,", b",").replace(b",", b'"')
+    parts = []
+    for start in range(0, values.size, _VALUES_PER_DUMP):
+        some = values[start : start + _VALUES_PER_DUMP]
+        dump = orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b","
+        parts.append(dump.replace(b".0,", b",").replace(b",", b'"'))
+    body = b"".join(parts)
     ends = np.flatnonzero(np.frombuffer(body, np.uint8) == ord('"')) + 1
     buffers = [None, pa.py_buffer(_offsets_from(ends).tobytes()), pa.py_buffer(body)]
     return pa.Array.from_buffers(pa.large_string(), values.size, buffers)

@@ -2,7 +2,8 @@
 
 Requests wait in one line a client, and the lines take turns. At most `young` requests run at
 once, but one that has run for longer than `YOUNG_SECONDS` no longer counts: it keeps its thread
-while the next one starts, up to the number of threads. A client may hold half of the threads.
+while the next one starts, up to the number of threads. A client may hold half of the threads, and
+all but one of the places, so that another one's request starts at once.
 """
 
 import threading
@@ -29,6 +30,7 @@ class FairPool:
         self, young: int, threads: int, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._young, self._threads, self._clock = young, threads, clock
+        self._young_of_one, self._threads_of_one = max(1, young - 1), max(1, threads // 2)
         self._changed = threading.Condition()
         self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
         self._waiting = 0
@@ -89,11 +91,12 @@ class FairPool:
     def _next(self, thread: int) -> Job | None:
         """Take the next job whose turn it is, or None if nothing may start now."""
         oldest = self._clock() - YOUNG_SECONDS
-        if sum(since > oldest for _, since in self._running.values()) >= self._young:
+        young = Counter(client for client, since in self._running.values() if since > oldest)
+        if young.total() >= self._young:
             return None
         held = Counter(client for client, _ in self._running.values())
         for client, line in self._lines.items():
-            if held[client] < max(1, self._threads // 2):
+            if young[client] < self._young_of_one and held[client] < self._threads_of_one:
                 job = line.popleft()
                 self._waiting -= 1
                 self._lines.move_to_end(client)

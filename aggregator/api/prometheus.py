@@ -38,7 +38,7 @@ _OPTIONS = (
     _LIMIT,
     Parameter("timeout", "most time the query may take, as 30s or seconds"),
     Parameter("lookback_delta", "how far back a sample counts, as 5m or seconds"),
-    Parameter("stats", "`all` adds `stats` to the answer"),
+    Parameter("stats", "all: add how much was read, and how long it took"),
 )
 
 
@@ -67,7 +67,7 @@ class PrometheusApi:
             Parameter("end", f"last time, {_TIME}", required=True),
         )
         moment = Parameter("time", f"when to evaluate, {_TIME}; now if left out")
-        name = Parameter("name", "label name; `U__`-escaped if not a plain one", required=True)
+        name = Parameter("name", "label name; in the U__ form if not a plain one", required=True)
         catalog = (_MATCH, _START, _END, _LIMIT)
         query = (422, 503)
         return (

@@ -86,6 +86,22 @@ def test_a_client_holds_half_of_the_threads(pool, clock):
     assert third.wait(DEADLINE)
 
 
+def test_one_place_is_left_for_others(clock):
+    """However much a client asks for, another one's request starts at once."""
+    pool = FairPool(3, 6, clock=clock)
+    pool.start()
+    releases = [_blocker(pool, "heavy") for _ in range(2)]
+    third, other = threading.Event(), threading.Event()
+    assert pool.submit("heavy", third.set)
+    assert pool.submit("other", other.set)
+    assert other.wait(DEADLINE)
+    assert not third.is_set()
+    for release in releases:
+        release.set()
+    assert third.wait(DEADLINE)
+    pool.stop()
+
+
 def test_the_line_is_bounded(pool):
     """When too many wait, the next one is told so at once."""
     release = _blocker(pool, "a")
