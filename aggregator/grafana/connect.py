@@ -46,11 +46,13 @@ def connect(settings: GrafanaSettings) -> Iterator[GrafanaApi]:
     else:
         token = settings.token.get_secret_value() if settings.token is not None else ""
     base = str(settings.url).rstrip("/")
+    ours = settings.datasource_token_file
     try:
         session = BoundedSession(
             timeout_seconds=settings.timeout / 1000,
             max_bytes=_MAX_BYTES,
             ca_file=settings.ca_file,
+            hidden=(token,) if ours is None else (token, read_token(ours)),
         )
     except OSError as error:
         message = f"{settings.ca_file} cannot be used ({error.strerror or error})"

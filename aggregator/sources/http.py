@@ -123,11 +123,15 @@ class SourceSession(requests.Session):
             raise failed
         return answer
 
+    def redact(self, text: str) -> str:
+        """Return *text*, which the server wrote, without our credentials."""
+        return self._credentials.redact(text)
+
     def _said(self, answer: HttpAnswer) -> Said:
         if answer.status == 200:
             return Said()
         said = self._explain(answer)
-        return Said(said.kind, self._credentials.redact(said.text))
+        return Said(said.kind, self.redact(said.text))
 
     def _refresh(self) -> None:
         """Mount our adapter, again when a file of the TLS settings has changed."""

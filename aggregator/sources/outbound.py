@@ -7,6 +7,8 @@ nor credentials from the environment.
 
 import io
 import time
+from collections.abc import Sequence
+from functools import reduce
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
@@ -31,13 +33,20 @@ class BoundedSession(requests.Session):
     """A session for one server; raises `requests.RequestException` or OSError, never hangs."""
 
     def __init__(
-        self, *, timeout_seconds: float, max_bytes: int, ca_file: Path | None = None
+        self,
+        *,
+        timeout_seconds: float,
+        max_bytes: int,
+        ca_file: Path | None = None,
+        hidden: Sequence[str] = (),
     ) -> None:
         """Build a session whose requests take *timeout_seconds* each.
 
-        Raises OSError if *ca_file* cannot be used.
+        *hidden* secrets are taken out of errors, which may repeat what was sent. Raises OSError if
+        *ca_file* cannot be used.
         """
         super().__init__()
+        self._hidden = tuple(secret.encode() for secret in hidden if secret)
         self._timeout_seconds, self._max_bytes = timeout_seconds, max_bytes
         self.trust_env = False
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -83,4 +92,6 @@ class BoundedSession(requests.Session):
                     raise AnswerTooLargeError("the answer is too large")
         finally:
             response.close()
-        return bytes(body)
+        if response.ok:
+            return bytes(body)
+        return reduce(lambda text, secret: text.replace(secret, b"***"), self._hidden, bytes(body))
