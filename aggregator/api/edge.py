@@ -78,7 +78,7 @@ class Edge:
 
         async def serve(request: fastapi.Request) -> Response:
             headers = _headers(request.scope)
-            caller: Caller = request.scope["caller"]
+            caller: Caller | None = request.scope["caller"]
             if route.access is Access.OPERATOR:
                 self._check_change(caller, headers)
             budget = _budget(self._limits)
@@ -98,7 +98,8 @@ class Edge:
                     work = loop.run_in_executor(self._aside, errors.answer, route.handler, asked)
                     return _response(_compressed(await work, gzip))
                 case Lane.POOL:
-                    line = f"{caller.name}\n{headers.get('x-dashboard-uid', '')[:64]}"
+                    name = "" if caller is None else caller.name
+                    line = f"{name}\n{headers.get('x-dashboard-uid', '')[:64]}"
                     return await self._pooled(route, asked, line, request.receive, gzip)
 
         return serve
@@ -128,8 +129,8 @@ class Edge:
         app.add_exception_handler(AggregatorError, refused)
         app.add_exception_handler(Exception, refused)
 
-    def _check_change(self, caller: Caller, headers: Mapping[str, str]) -> None:
-        if caller.role is not Role.OPERATOR:
+    def _check_change(self, caller: Caller | None, headers: Mapping[str, str]) -> None:
+        if caller is None or caller.role is not Role.OPERATOR:
             raise RequestError(403, "forbidden", "this needs the role operator")
         if not self._authenticator.knows_origin(headers.get("origin"), headers.get("host", "")):
             raise RequestError(403, "forbidden", "the page that sent this is not one of ours")

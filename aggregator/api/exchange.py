@@ -55,12 +55,15 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: parameters of form and query string (the form's first), and its limits."""
+    """One request: parameters of form and query string (the form's first), and its limits.
+
+    `caller` is None only where a public route is asked by somebody unknown.
+    """
 
     path: Mapping[str, str]
     pairs: Sequence[tuple[str, str]]
     body: bytes
-    caller: Caller
+    caller: Caller | None
     budget: Budget
 
     def first(self, name: str, default: str = "") -> str:

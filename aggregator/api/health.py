@@ -23,10 +23,12 @@ def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
     def live(_request: Request) -> Reply:
         return Reply(b"ok\n", content_type=TEXT)
 
-    def ready(_request: Request) -> Reply:
+    def ready(request: Request) -> Reply:
         things = waiting()
         if not things:
             return Reply(b"ready\n", content_type=TEXT)
+        if request.caller is None:  # the names of clusters are not for everybody
+            return Reply(b"waiting for %d\n" % len(things), 503, TEXT)
         more = f"\nand {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
         text = "waiting for:\n" + "\n".join(things[:_SHOWN]) + more + "\n"
         return Reply(text.encode(), 503, TEXT)

@@ -37,6 +37,15 @@ def test_a_token_is_needed(run):
         assert api.session.get(url, headers=VIEWER, timeout=10).status_code == 200
 
 
+def test_readiness_keeps_names(run):
+    """Who shows no token learns how much readiness waits for, not which clusters there are."""
+    with run(tokens=TOKENS) as api:
+        api.waiting.append("cluster planted-name")
+        assert api.get("/readyz").text == "waiting for 1\n"
+        url = f"{api.url}/readyz"
+        assert "planted-name" in api.session.get(url, headers=VIEWER, timeout=10).text
+
+
 def test_changes_need_an_operator(run):
     """A change needs the role operator, and an origin that is ours if a browser sends it."""
     with run((CHANGE,), tokens=TOKENS) as api:
