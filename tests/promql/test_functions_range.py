@@ -118,6 +118,20 @@ def test_small_batches_change_nothing(name, monkeypatch):
     assert_same(run(name, series, ends, 30_000, params), whole)
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_windows_cut_into_pieces_give_the_same(name, monkeypatch):
+    """Windows that are longer than a piece give the loop's results but for rounding."""
+    monkeypatch.setattr(ragged, "PIECE_SAMPLES", 3)
+    case = (name, many_series(seed=6), list(range(30_000, 700_000, 33_000)), 180_000)
+    scalars = sum(kind is ValueType.SCALAR for kind in FUNCTIONS[name].arguments)
+    got, wanted = (function(*case, [0.37] * scalars) for function in (run, expected))
+    for row, loop in zip(got, wanted, strict=True):
+        for value, other in zip(row, loop, strict=True):
+            assert (value is None) == (other is None)
+            if value is not None:
+                np.testing.assert_allclose(value, other, rtol=1e-9, atol=1e-12)
+
+
 def test_every_kernel_has_a_plain_loop():
     """The reference covers every kernel in the table."""
     assert sorted(reference.FUNCTIONS) == KERNELS

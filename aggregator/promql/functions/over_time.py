@@ -10,7 +10,8 @@ import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.promql.functions.kahan import Adder, corrected, neumaier, two_sum
-from aggregator.promql.functions.ragged import Batch, walks
+from aggregator.promql.functions.ragged import Batch, Pieces, pieces, walks
+from aggregator.promql.functions.sums import window_sums
 from aggregator.promql.windows import Windows
 
 # Up to here every integer is a float64, so that running sums of integers are exact.
@@ -26,15 +27,12 @@ def sum_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, 
 def avg_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
     """Return the mean: compensated sum / count, incremental if it overflows (`funcAvgOverTime`)."""
     counts = windows.counts
-    present = counts > 0
     with np.errstate(all="ignore"):
         total, lost = _sums(windows)
         result = np.where(np.isfinite(total), total / counts + lost / counts, total)
-        overflow = np.where(np.isfinite(total), 0, counts)
-        flat = result.reshape(-1)
-        for batch in walks(windows.lo, overflow, minimum=2):
-            flat[batch.cells] = _incremental_mean(batch, windows.samples.values)
-    return result, present
+        if not np.isfinite(total).all():
+            _settle_means(result, np.isfinite(total), windows)
+    return result, counts > 0
 
 
 def count_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
@@ -95,15 +93,11 @@ def ts_of_max_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Fl
 
 def stdvar_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
     """Return the population variance by Welford's method (`varianceOverTime`)."""
-    result = np.zeros(windows.lo.shape)
-    flat = result.reshape(-1)
-    values = windows.samples.values
     with np.errstate(all="ignore"):
-        for batch in walks(windows.lo, windows.counts):
-            flat[batch.cells] = _variance(batch, values, two_sum)
+        result = _variances(windows, windows.counts, two_sum)
         again = np.where(np.isfinite(result), 0, windows.counts)
-        for batch in walks(windows.lo, again):
-            flat[batch.cells] = _variance(batch, values, neumaier)
+        if again.any():
+            result = np.where(again > 0, _variances(windows, again, neumaier), result)
     return result, windows.counts > 0
 
 
@@ -127,19 +121,35 @@ def _last(windows: Windows) -> tuple[Ints, Bools]:
 def _sums(windows: Windows) -> tuple[Floats, Floats]:
     """Return sum and lost part of each window, `[n, T]`; use the latter where the sum is finite."""
     values = windows.samples.values
-    total = np.zeros(windows.lo.shape)
-    lost = np.zeros(windows.lo.shape)
     if np.array_equal(values, np.rint(values)) and np.abs(values).sum() < _EXACT_INTEGERS:
         running = np.concatenate([np.zeros(1), np.cumsum(values)])
-        return running[windows.hi] - running[windows.lo], lost
-    flat_total, flat_lost = total.reshape(-1), lost.reshape(-1)
-    for batch in walks(windows.lo, windows.counts):
-        sums = np.zeros((2, batch.cells.size))
-        for positions in batch.walk():
-            alive = sums[:, : positions.size]
-            alive[0], alive[1] = two_sum(alive[0], alive[1], values[positions])
-        flat_total[batch.cells], flat_lost[batch.cells] = sums
+        return running[windows.hi] - running[windows.lo], np.zeros(windows.lo.shape)
+    sums = window_sums(windows.lo, windows.counts, lambda positions, _: (values[positions],))
+    total, lost = sums.reshape(2, *windows.lo.shape)
     return total, lost
+
+
+def _settle_means(means: Floats, settled: Bools, windows: Windows) -> None:
+    """Replace, in place, the means of windows whose sum is not finite.
+
+    Either they hold infinities or NaN, or finite values whose sum overflows.
+    """
+    values = windows.samples.values
+    high, low = _counts(windows, np.isposinf(values)), _counts(windows, np.isneginf(values))
+    nans = _counts(windows, np.isnan(values))
+    infinite = np.where(high > 0, np.where(low > 0, np.nan, np.inf), -np.inf)
+    means[:] = np.where(nans > 0, np.nan, np.where(high + low > 0, infinite, means))
+    overflow = np.where(settled | (nans + high + low > 0), 0, windows.counts)
+    flat = means.reshape(-1)
+    for batch in walks(windows.lo, overflow):
+        flat[batch.cells] = _incremental_mean(batch, values)
+
+
+def _counts(windows: Windows, marked: Bools) -> Ints:
+    """Count the marked samples in each window, `[n, T]`."""
+    before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(marked)])
+    counts: Ints = before[windows.hi] - before[windows.lo]
+    return counts
 
 
 def _incremental_mean(batch: Batch, values: Floats) -> Floats:
@@ -169,7 +179,20 @@ def _incremental_mean(batch: Batch, values: Floats) -> Floats:
     return np.where(incremental, mean + lost, total / batch.counts + lost / batch.counts)
 
 
-def _variance(batch: Batch, values: Floats, add: Adder) -> Floats:
+def _variances(windows: Windows, counts: Ints, add: Adder) -> Floats:
+    """Return the variance of the first *counts* samples of each window, `[n, T]`."""
+    cut = pieces(windows.lo, counts)
+    means, spreads = np.zeros((2, cut.lo.size))
+    for batch in walks(cut.lo, cut.counts):
+        mean, spread = _moments(batch, windows.samples.values, add)
+        means[batch.cells], spreads[batch.cells] = mean, spread
+    if not cut.are_windows:
+        spreads = _joined_spreads(cut, means, spreads)
+    return (spreads / counts.ravel()).reshape(counts.shape)
+
+
+def _moments(batch: Batch, values: Floats, add: Adder) -> tuple[Floats, Floats]:
+    """Return mean and sum of squared distances from it, by Welford's compensated method."""
     mean, mean_lost, spread, spread_lost = np.zeros((4, batch.cells.size))
     for index, positions in enumerate(batch.walk()):
         alive = slice(positions.size)
@@ -178,7 +201,25 @@ def _variance(batch: Batch, values: Floats, add: Adder) -> Floats:
         mean[alive], mean_lost[alive] = add(mean[alive], mean_lost[alive], delta / (index + 1))
         term = delta * (value - (mean[alive] + mean_lost[alive]))
         spread[alive], spread_lost[alive] = add(spread[alive], spread_lost[alive], term)
-    return (spread + spread_lost) / batch.counts
+    return mean + mean_lost, spread + spread_lost
+
+
+def _joined_spreads(cut: Pieces, means: Floats, spreads: Floats) -> Floats:
+    """Return the sums of squared distances of whole windows from those of their pieces (Chan)."""
+    whole = np.zeros(cut.first.size)
+    for batch in walks(cut.first, cut.number):
+        count, mean, spread = np.zeros((3, batch.cells.size))
+        for positions in batch.walk():
+            alive = slice(positions.size)
+            added, delta = cut.counts[positions], means[positions] - mean[alive]
+            grown = count[alive] + added
+            share = np.where(added > 0, added / grown, 0.0)
+            between = np.where(count[alive] > 0, delta * delta * count[alive] * share, 0.0)
+            spread[alive] += spreads[positions] + between
+            mean[alive] += delta * share
+            count[alive] = grown
+        whole[batch.cells] = spread
+    return whole
 
 
 def _extreme(windows: Windows, pick: np.ufunc) -> tuple[Floats, Bools]:
@@ -213,17 +254,28 @@ def _keep_first_zero(extremes: Floats, lo: Ints, values: Floats) -> None:
 
 
 def _time_of(windows: Windows, at_least: np.ufunc) -> tuple[Floats, Bools]:
-    values = windows.samples.values
-    result = np.zeros(windows.lo.shape)
-    flat = result.reshape(-1)
-    for batch in walks(windows.lo, windows.counts):
-        best = values[batch.lo]
-        where = batch.lo.copy()
+    cut = pieces(windows.lo, windows.counts)
+    samples = np.arange(windows.samples.values.size)
+    where = _last_best(cut.lo, cut.counts, samples, windows.samples.values, at_least)
+    if not cut.are_windows:
+        where = _last_best(cut.first, cut.number, where, windows.samples.values, at_least)
+    return windows.samples.times[where].reshape(windows.lo.shape) / 1000, windows.counts > 0
+
+
+def _last_best(
+    lo: Ints, counts: Ints, candidates: Ints, values: Floats, at_least: np.ufunc
+) -> Ints:
+    """Return for each window the last best one of its candidates, which are sample positions."""
+    chosen = np.zeros(lo.size, dtype=np.int64)
+    for batch in walks(lo, counts):
+        where = candidates[batch.lo]
+        best = values[where]
         for positions in batch.walk():
             alive = slice(positions.size)
-            value = values[positions]
+            candidate = candidates[positions]
+            value = values[candidate]
             better = at_least(value, best[alive]) | np.isnan(best[alive])
             best[alive] = np.where(better, value, best[alive])
-            where[alive] = np.where(better, positions, where[alive])
-        flat[batch.cells] = windows.samples.times[where] / 1000
-    return result, windows.counts > 0
+            where[alive] = np.where(better, candidate, where[alive])
+        chosen[batch.cells] = where
+    return chosen

@@ -1,7 +1,9 @@
 """Windows of differing lengths, worked through in batches without a loop over windows.
 
 Windows are ordered by length, longest first. A kernel then either takes the i-th sample of every
-window at once, the windows that are used up falling off the end, or gathers a padded block.
+window at once, the windows that are used up falling off the end, or gathers a padded block. Very
+long windows are cut into pieces, whose results are then walked through in the same way: thousands
+of steps for a month of samples, not hundreds of thousands.
 """
 
 from collections.abc import Iterator
@@ -16,6 +18,28 @@ from aggregator.model.arrays import Bools, Floats, Ints
 WALK_WINDOWS = 8_192
 # A gathered block has at most this many values (2 MiB), unless one window alone has more.
 BLOCK_VALUES = 2**18
+# A piece of a long window has at most this many samples.
+PIECE_SAMPLES = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Windows cut into pieces: first position, length and window of each piece.
+
+    Window w has the pieces `first[w]` to `first[w] + number[w]`, in order of time. If no window
+    was cut, the pieces are the windows.
+    """
+
+    lo: Ints
+    counts: Ints
+    owner: Ints
+    first: Ints
+    number: Ints
+
+    @property
+    def are_windows(self) -> bool:
+        """Whether no window was cut."""
+        return bool((self.number == 1).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +67,17 @@ class Batch:
         gathered: Floats = values[np.where(inside, self.lo[:, None] + index, 0)]
         gathered[~inside] = np.nan
         return gathered
+
+
+def pieces(lo: Ints, counts: Ints) -> Pieces:
+    """Cut the windows that are longer than `PIECE_SAMPLES`; empty ones stay as they are."""
+    lo, counts = lo.ravel(), counts.ravel()
+    number = np.maximum(-(-counts // PIECE_SAMPLES), 1)
+    first = np.cumsum(number) - number
+    owner = np.repeat(np.arange(lo.size), number)
+    skipped = (np.arange(owner.size) - first[owner]) * PIECE_SAMPLES
+    lengths = np.minimum(counts[owner] - skipped, PIECE_SAMPLES)
+    return Pieces(lo[owner] + skipped, lengths, owner, first, number)
 
 
 def walks(lo: Ints, counts: Ints, minimum: int = 1) -> Iterator[Batch]:

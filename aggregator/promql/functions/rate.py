@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ints
-from aggregator.promql.functions.ragged import walks
+from aggregator.promql.functions import ragged
+from aggregator.promql.functions.kahan import corrected
+from aggregator.promql.functions.sums import window_sums
 from aggregator.promql.windows import Windows
 
 
@@ -122,8 +124,13 @@ def _add_resets(result: Floats, values: Floats, first: Ints, last: Ints) -> None
     lo = np.searchsorted(falls, first)
     hi = np.searchsorted(falls, last)
     before_falls = values[falls]
+    counts = hi - lo
+    many = counts > ragged.PIECE_SAMPLES
+    if many.any():
+        sums = window_sums(lo, np.where(many, counts, 0), lambda at, _: (before_falls[at],))
+        result += corrected(*sums.reshape(2, *result.shape))
     flat = result.reshape(-1)
-    for batch in walks(lo, hi - lo):
+    for batch in ragged.walks(lo, np.where(many, 0, counts)):
         totals = flat[batch.cells]
         for positions in batch.walk():
             totals[: positions.size] += before_falls[positions]

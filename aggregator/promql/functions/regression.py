@@ -11,21 +11,17 @@ import numpy as np
 from aggregator.errors import QueryExecutionError
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.promql.annotations import Annotations
-from aggregator.promql.functions.kahan import corrected, two_sum
+from aggregator.promql.functions.kahan import corrected
 from aggregator.promql.functions.ragged import Batch, walks
+from aggregator.promql.functions.sums import window_sums
 from aggregator.promql.windows import Windows
 
 
 def deriv(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
     """Return the slope per second by least squares; exactly 0 for a constant window."""
-    result = np.zeros(windows.lo.shape)
-    flat = result.reshape(-1)
-    changed = _changes_before(windows.samples.values)
-    with np.errstate(all="ignore"):
-        for batch in walks(windows.lo, windows.counts, minimum=2):
-            origin = windows.samples.times[batch.lo]
-            flat[batch.cells] = _regression(windows, batch, origin, changed)[0]
-    return result, windows.counts > 1
+    present = windows.counts > 1
+    first = np.where(present, windows.lo, 0)
+    return _regression(windows, windows.samples.times[first])[0], present
 
 
 def predict_linear(windows: Windows, params: Sequence[Floats]) -> tuple[Floats, Bools]:
@@ -33,15 +29,9 @@ def predict_linear(windows: Windows, params: Sequence[Floats]) -> tuple[Floats, 
 
     The line is anchored at the evaluation time, not at the end of an offset window.
     """
-    result = np.zeros(windows.lo.shape)
-    flat = result.reshape(-1)
-    changed = _changes_before(windows.samples.values)
+    slope, intercept = _regression(windows, np.broadcast_to(windows.at, windows.lo.shape))
     with np.errstate(all="ignore"):
-        for batch in walks(windows.lo, windows.counts, minimum=2):
-            step = batch.cells % windows.at.size
-            slope, intercept = _regression(windows, batch, windows.at[step], changed)
-            flat[batch.cells] = slope * params[0][step] + intercept
-    return result, windows.counts > 1
+        return slope * params[0] + intercept, windows.counts > 1
 
 
 def double_exponential_smoothing(
@@ -69,32 +59,35 @@ def check_factors(params: Sequence[Floats], _annotations: Annotations) -> None:
             )
 
 
-def _changes_before(values: Floats) -> Ints:
-    """Return, for each sample, how often the value changed up to it; NaN always changes."""
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(values[1:] != values[:-1])])
-
-
-def _regression(
-    windows: Windows, batch: Batch, origin: Ints, changed: Ints
-) -> tuple[Floats, Floats]:
-    """Return slope and intercept of each window, with x in seconds from *origin* (ms)."""
+def _regression(windows: Windows, origin: Ints) -> tuple[Floats, Floats]:
+    """Return slope and intercept of each window, with x in seconds from *origin* (ms, `[n, T]`)."""
     times, values = windows.samples.times, windows.samples.values
-    sums = np.zeros((4, 2, batch.cells.size))
-    for positions in batch.walk():
-        alive = slice(positions.size)
-        x, y = (times[positions] - origin[alive]) / 1000, values[positions]
-        for (total, lost), term in zip(sums[:, :, alive], (x, y, x * y, x * x), strict=True):
-            total[:], lost[:] = two_sum(total, lost, term)
-    sum_x, sum_y, sum_xy, sum_xx = (corrected(total, lost) for total, lost in sums)
-    count = batch.counts
-    slope = (sum_xy - sum_x * sum_y / count) / (sum_xx - sum_x * sum_x / count)
-    intercept = sum_y / count - slope * sum_x / count
-    constant = changed[batch.lo + count - 1] == changed[batch.lo]
-    first = values[batch.lo]
-    undefined = np.where(np.isinf(first), np.nan, 0.0)
+    counts, origins = windows.counts, origin.ravel()
+
+    def terms(positions: Ints, cells: Ints) -> tuple[Floats, ...]:
+        x, y = (times[positions] - origins[cells]) / 1000, values[positions]
+        return x, y, x * y, x * x
+
+    with np.errstate(all="ignore"):
+        sums = window_sums(windows.lo, np.where(counts > 1, counts, 0), terms, number=4)
+        sum_x, sum_y, sum_xy, sum_xx = (
+            corrected(total, lost).reshape(counts.shape) for total, lost in sums
+        )
+        slope = (sum_xy - sum_x * sum_y / counts) / (sum_xx - sum_x * sum_x / counts)
+        intercept = sum_y / counts - slope * sum_x / counts
+    return _unless_constant(windows, slope, intercept)
+
+
+def _unless_constant(windows: Windows, slope: Floats, intercept: Floats) -> tuple[Floats, Floats]:
+    """Return exactly 0 and the value for constant windows, NaN for constant infinities."""
+    values, present = windows.samples.values, windows.counts > 0
+    changed = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(values[1:] != values[:-1])])
+    first, last = np.where(present, windows.lo, 0), np.where(present, windows.hi - 1, 0)
+    constant = changed[last] == changed[first]
+    infinite = np.isinf(values[first])
     return (
-        np.where(constant, undefined, slope),
-        np.where(constant, first + undefined, intercept),
+        np.where(constant, np.where(infinite, np.nan, 0.0), slope),
+        np.where(constant, np.where(infinite, np.nan, values[first]), intercept),
     )
 
 
