@@ -187,6 +187,7 @@ class Runtime:
             clusters=self._views,
             waiting=self._waiting,
             now_ms=now_ms,
+            docs_page=html.docs,
             routes=pages.routes(self._overview, html.fleet, html.static),
         )
         return Server(create_app(dependencies), settings)

@@ -39,7 +39,8 @@ class Dependencies:
 
     *freshness* words what the data read by a query lacks at a time in ms; *clusters* returns the
     state of every registered cluster; *waiting* says, from memory, what readiness waits for;
-    *routes* are further pages, which get the same access checks.
+    *routes* are further pages, which get the same access checks; *docs_page* renders the OpenAPI
+    document as a page.
     """
 
     settings: ApiSettings
@@ -50,6 +51,7 @@ class Dependencies:
     waiting: Callable[[], Sequence[str]]
     now_ms: Callable[[], int]
     routes: Sequence[Route] = ()
+    docs_page: Callable[[Mapping[str, Any]], bytes] | None = None
 
 
 def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
@@ -80,7 +82,7 @@ def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
         *prometheus.routes(),
         *FleetApi(dependencies.clusters).routes(),
         *health.routes(dependencies.waiting),
-        *docs.routes(openapi),
+        *docs.routes(openapi, dependencies.docs_page),
         *dependencies.routes,
     ):
         endpoint = edge.endpoint(route)

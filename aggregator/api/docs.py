@@ -1,17 +1,14 @@
-"""The documentation page, rendered here from the OpenAPI document; it loads nothing from afar."""
+"""The OpenAPI document, and what it says of a route."""
 
 import re
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any
 
-import jinja2
 import orjson
 
 from aggregator.api.exchange import HTML, JSON, TEXT, Access, Lane, Reply, Request, Route, Schema
 from aggregator.api.schemas import ERROR
 
-_STYLE_PATH = "/docs/style.css"
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]+")
 
@@ -56,38 +53,40 @@ def operation(route: Route, method: str) -> dict[str, Any]:
     }
 
 
-def routes(openapi: Callable[[], Mapping[str, Any]]) -> tuple[Route, ...]:
-    """Return the paths of the documentation; *openapi* builds the document when it is asked for."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("aggregator.api"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = resources.files("aggregator.api").joinpath("templates/docs.css").read_bytes()
-
-    def page(_request: Request) -> Reply:
-        template = environment.get_template("docs.html")
-        html = template.render(document=openapi(), style=_STYLE_PATH, methods=_METHODS)
-        return Reply(html.encode(), content_type=HTML)
+def routes(
+    openapi: Callable[[], Mapping[str, Any]], page: Callable[[Mapping[str, Any]], bytes] | None
+) -> tuple[Route, ...]:
+    """Return the paths; *openapi* builds the document when it is asked for, *page* renders it."""
 
     def document(_request: Request) -> Reply:
         return Reply(orjson.dumps(openapi()))
 
-    def stylesheet(_request: Request) -> Reply:
-        return Reply(style, content_type="text/css; charset=utf-8")
+    found = Route(
+        "/openapi.json",
+        document,
+        "The OpenAPI document",
+        tag="documentation",
+        lane=Lane.ASIDE,
+        schema={"type": "object"},
+    )
+    if page is None:
+        return (found,)
+    render = page
 
-    return (
-        Route("/docs", page, "This page", tag="documentation", lane=Lane.ASIDE, content_type=HTML),
-        Route("/openapi.json", document, "The OpenAPI document", tag="documentation",
-              lane=Lane.ASIDE, schema={"type": "object"}),
-        Route(_STYLE_PATH, stylesheet, "How the documentation looks", tag="documentation",
-              lane=Lane.EVENT_LOOP, content_type="text/css; charset=utf-8"),
-    )  # fmt: skip
+    def documentation(_request: Request) -> Reply:
+        return Reply(render(openapi()), content_type=HTML)
+
+    shown = Route(
+        "/docs",
+        documentation,
+        "This page",
+        tag="documentation",
+        lane=Lane.ASIDE,
+        content_type=HTML,
+    )
+    return (found, shown)
 
 
-_METHODS = ("get", "post", "delete")
 _STATUS: Mapping[int, str] = {
     400: "A parameter is missing or malformed",
     401: "A token is needed",

@@ -1,8 +1,10 @@
 """The pages: HTML rendered from view objects, and the few static files they need."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import jinja2
 
@@ -10,6 +12,7 @@ from aggregator.diagnose.overview import Overview
 from aggregator.diagnose.signals import SIGNALS
 
 _CHARTS = ("errors", "latency", "cpu", "restarts")
+_METHODS = ("get", "post", "delete")
 _TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
@@ -30,6 +33,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._fleet = templates.get_template("fleet.html")
+        self._docs = templates.get_template("docs.html")
         self._charts = [signal for signal in SIGNALS if signal.name in _CHARTS]
         self._signals = [{**asdict(signal), "unit": signal.unit.value} for signal in self._charts]
         self._static = dict(_static_files(files("aggregator.web") / "static", ""))
@@ -39,6 +43,10 @@ class Pages:
         return self._fleet.render(
             page="fleet", overview=overview, charts=self._charts, signals=self._signals
         ).encode()
+
+    def docs(self, document: Mapping[str, Any]) -> bytes:
+        """Return the page that shows an OpenAPI *document*."""
+        return self._docs.render(page="docs", document=document, methods=_METHODS).encode()
 
     def static(self, name: str) -> tuple[bytes, str] | None:
         """Return a static file's bytes and content type, or None if there is none so called."""

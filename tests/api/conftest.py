@@ -17,6 +17,7 @@ from aggregator.model.samples import SampleBlock
 from aggregator.promql.context import Read
 from aggregator.promql.engine import Engine
 from aggregator.store.memory import MemoryStore
+from aggregator.web.pages import Pages
 
 NOW_MS = 1_795_328_222_000
 
@@ -68,6 +69,7 @@ class Running:
             waiting=lambda: self.api.waiting,
             now_ms=lambda: NOW_MS,
             routes=routes,
+            docs_page=Pages().docs,
         )
         self.server = Server(create_app(dependencies), settings)
 
