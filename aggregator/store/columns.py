@@ -11,12 +11,11 @@ from aggregator.model.arrays import Bools
 from aggregator.model.samples import SampleBlock
 
 Column: TypeAlias = "pa.ChunkedArray[Any]"
-_DTYPES = {pa.uint16(): np.uint16, pa.uint32(): np.uint32, pa.int64(): np.int64}
 
 
 def numbers(column: Column) -> NDArray[Any]:
     """Return a copy of a column of numbers that has no nulls."""
-    dtype: Any = _DTYPES.get(column.type, np.float64)
+    dtype = column.type.to_pandas_dtype()
     parts = [
         np.frombuffer(memoryview(chunk.buffers()[1] or b""), dtype)[chunk.offset :][: len(chunk)]
         for chunk in column.chunks

@@ -21,8 +21,8 @@ WIDE_VALUES = 10_000
 class PostingsTable:
     """Written by the store's writer, read by any thread."""
 
-    def __init__(self, pool: Pool, wide_values: int = WIDE_VALUES) -> None:
-        self._pool, self._wide_values = pool, wide_values
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self._wide: set[str] = set()
         self._series: dict[str, int] = {}
         self._look_at: dict[str, int] = {}
@@ -54,10 +54,10 @@ class PostingsTable:
                 self._series[name] = self._series.get(name, 0) + part.rows.size
         for name, count in self._series.items():
             # looking costs a pass over the label's columns, so look when they have doubled
-            if name in self._wide or count < self._look_at.get(name, self._wide_values):
+            if name in self._wide or count < self._look_at.get(name, WIDE_VALUES):
                 continue
             self._look_at[name] = 2 * count
-            if value_count(name) > self._wide_values:
+            if value_count(name) > WIDE_VALUES:
                 self._fill(name)
 
     def ids(self, name: str, pattern: str) -> Ids | None:

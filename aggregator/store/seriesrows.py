@@ -62,7 +62,9 @@ def series_table(located: Sequence[Located]) -> pa.Table:
     """Return series as rows: id, metric, and lists of label names and values."""
     tables = []
     for part in located:
-        codes = np.stack([part.codes(name) for name in part.view.names], axis=1)
+        codes = np.zeros((part.rows.size, len(part.view.names)), np.int32)
+        for place, name in enumerate(part.view.names):
+            codes[:, place] = part.codes(name)
         present = codes != 0
         ends = np.cumsum(present.sum(axis=1))
         offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
