@@ -52,6 +52,7 @@ _LOG = structlog.get_logger(__name__)
 
 _SWITCH_SECONDS = 0.001  # the Python miss path of one thread delays the others by this much
 _GC_THRESHOLDS = (100_000, 20, 50)
+_FLUSH_SECONDS = 2.0
 _RECORD_SECONDS = 10.0
 _RULE_SECONDS = 30.0
 _RETENTION_SECONDS = 600.0
@@ -83,7 +84,8 @@ class Runtime:
             self._store.close()
             raise
         self._engine = Engine(self._store)
-        self._writer = StoreWriter(self._store)
+        registry = Registry(config.clusters, config.collect)
+        self._writer = StoreWriter(self._store, flush_seconds=_flush_seconds(registry))
         self._retention = Loop("retention", self._forget_old)
         self._bindings, self._gaps = Bindings(self._state), Gaps(self._state)
         context = Context(
@@ -95,7 +97,6 @@ class Runtime:
             health=HealthBoard(),
             now=now_ms,
         )
-        registry = Registry(config.clusters, config.collect)
         self._freshness = Freshness(
             registry,
             {metric.name: metric.group for metric in self._profile.metrics},
@@ -244,6 +245,16 @@ def settle_memory() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+
+
+def _flush_seconds(registry: Registry) -> float:
+    """Return how long samples may wait to be stored together.
+
+    A cluster is late when an interval passes without data. Half of that goes by before it is
+    asked; a quarter may go by here.
+    """
+    shortest_ms = min((cluster.collect.interval for cluster in registry), default=60_000)
+    return min(_FLUSH_SECONDS, shortest_ms / 4_000)
 
 
 def prepare_process() -> None:
