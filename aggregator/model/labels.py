@@ -106,6 +106,15 @@ class Strings:
         ]
         return np.array(found, dtype=np.int32)
 
+    def compacted(self, codes: Codes) -> "Strings":
+        """Return a root dictionary of the strings of *codes* (the first is 0), numbered anew."""
+        kept = Strings()
+        kept._texts = self.texts(codes)
+        # the old numbers serve again: new ones would settle in the holes among the strings that
+        # go, and keep the memory around them from being given back
+        kept._codes = dict(zip(kept._texts, self._codes.values(), strict=False))
+        return kept
+
     def adopt(self, codes: Codes, origin: "Strings | None" = None) -> Codes:
         """Return *codes* of the dictionary *origin* (the parent, if None) as codes of this overlay.
 

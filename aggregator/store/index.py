@@ -331,7 +331,7 @@ class LabelIndex:
 
     def _rebuild(self, views: Mapping[str, TableView], lives: Lifetimes) -> None:
         """Replace the state by *views*, with a dictionary of only the strings they use."""
-        old, strings = self._state.strings, Strings()
+        old = self._state.strings
         used = np.zeros(len(old), np.bool_)
         for view in views.values():
             for column in view.columns:
@@ -339,7 +339,8 @@ class LabelIndex:
         used[0] = True
         codes = np.flatnonzero(used).astype(np.int32)
         renamed = np.zeros(len(old), np.int32)
-        renamed[codes] = strings.intern_all(old.texts(codes))
+        renamed[codes] = np.arange(codes.size, dtype=np.int32)
+        strings = old.compacted(codes)
         tables, identity = {}, Identity()
         for metric, view in views.items():
             columns = tuple(renamed[column] for column in view.columns)
