@@ -2,7 +2,6 @@
 
 import gc
 import resource
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -44,13 +43,13 @@ from aggregator.state.notifications import Notifications
 from aggregator.state.watermarks import Watermarks
 from aggregator.store.interface import Store
 from aggregator.store.open import open_store
+from aggregator.store.process import tune_process
 from aggregator.store.writer import StoreWriter
 from aggregator.supervise import Loop
 from aggregator.web.pages import Pages
 
 _LOG = structlog.get_logger(__name__)
 
-_SWITCH_SECONDS = 0.001  # the Python miss path of one thread delays the others by this much
 _GC_THRESHOLDS = (100_000, 20, 50)
 _FLUSH_SECONDS = 2.0
 _RECORD_SECONDS = 10.0
@@ -266,5 +265,5 @@ def prepare_process() -> None:
         )
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    tune_process()
     gc.set_threshold(*_GC_THRESHOLDS)
