@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from aggregator.model.arrays import Ids
+from aggregator.errors import QueryError, StoreError
+from aggregator.model.arrays import Bools, Ids, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
 from aggregator.store import sql
 from aggregator.store.columns import sample_table, table
-from aggregator.store.conflicts import merged_rows, settled, spans
+from aggregator.store.conflicts import merged_rows, series_bounds, settled
 from aggregator.store.expiry import drop_days
 from aggregator.store.head import Head, Verdict, Verdicts, compared
 from aggregator.store.index import LabelIndex
@@ -122,31 +123,42 @@ class ChdbStore:
         with self._writing:
             lives = self._index.lives
             self._head.grow(lives.rows_used)
-            storable = (block.times >= self._cutoff_ms) & (block.times < _END_MS)
-            storable &= lives.has(block.ids)
-            refused = len(block) - int(storable.sum())
-            block = block.take(storable) if refused else block
             rows = lives.rows(block.ids)
+            storable = (block.times >= self._cutoff_ms) & (block.times < _END_MS)
+            storable &= lives.are_known(rows)
+            refused = len(block) - int(storable.sum())
+            if refused:
+                block, rows = block.take(storable), rows[storable]
             verdicts = self._head.judge(rows, block)
             unsure = np.flatnonzero(verdicts == Verdict.UNSURE)
             if unsure.size:
-                verdicts[unsure] = self._judged_by_disk(block.take(unsure))
+                try:
+                    verdicts[unsure] = self._judged_by_disk(block.take(unsure))
+                except QueryError as error:
+                    raise StoreError(f"cannot compare late samples: {error}") from error
             counts = np.bincount(verdicts, minlength=len(Verdict))
             stays = (verdicts == Verdict.NEW) | (verdicts == Verdict.REPLACES)
-            accepted = block if stays.all() else block.take(stays)
-            if len(accepted):
-                ids, first, last = spans(accepted)
-                self._series.flush()
-                self._series.write_days(lives, ids, first, last)
-                self._pool.insert(sql.INSERT_SAMPLES, sample_table(accepted))
-                self._head.absorb(rows if stays.all() else rows[stays], accepted)
-                self._index.touch(ids, first, last)
+            if not stays.all():
+                block, rows, verdicts = block.take(stays), rows[stays], verdicts[stays]
+            if len(block):
+                self._store(block, rows, verdicts == Verdict.REPLACES)
         return WriteReport(
-            len(accepted),
+            len(block),
             duplicates + int(counts[Verdict.DUPLICATE]),
             conflicts + int(counts[Verdict.CONFLICT]),
             refused,
         )
+
+    def _store(self, block: SampleBlock, rows: Ints, replacing: Bools) -> None:
+        """Make sorted samples without conflicts durable, then known to the head and the index."""
+        starts, ends = series_bounds(block)
+        ids, series_rows = block.ids[starts], rows[starts]
+        first, last = block.times[starts], block.times[ends]
+        self._series.flush()
+        self._series.write_days(series_rows, ids, first, last)
+        self._pool.insert(sql.INSERT_SAMPLES, sample_table(block))
+        self._head.absorb(rows, block, replacing)
+        self._index.touch(series_rows, first, last)
 
     def _judged_by_disk(self, block: SampleBlock) -> Verdicts:
         """Compare samples that are older than the head with what is stored of their window."""

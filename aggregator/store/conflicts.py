@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aggregator.model.arrays import Bools, Floats, Ids, Ints
+from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.samples import SampleBlock, is_stale
 
 _SPAN_LIMIT_MS = 1 << 32
@@ -60,11 +60,10 @@ def replaces(new: Floats, stored: Floats) -> Bools:
     return is_stale(stored) & ~is_stale(new)
 
 
-def spans(block: SampleBlock) -> tuple[Ids, Ints, Ints]:
-    """Return the series of a sorted *block* with their first and last time in it."""
+def series_bounds(block: SampleBlock) -> tuple[Ints, Ints]:
+    """Return the first and the last row of each series of a sorted *block*."""
     starts = np.flatnonzero(np.concatenate([[True], block.ids[1:] != block.ids[:-1]]))
-    ends = np.append(starts[1:], len(block)) - 1
-    return block.ids[starts], block.times[starts], block.times[ends]
+    return starts, np.append(starts[1:], len(block)) - 1
 
 
 def _repeats(ordered: SampleBlock) -> Bools:

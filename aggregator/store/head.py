@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.model.arrays import Ints
+from aggregator.model.arrays import Bools, Ints
 from aggregator.model.samples import SampleBlock
 from aggregator.store.blocks import BLOCK_SIZE
 from aggregator.store.conflicts import replaces, same_bits
@@ -60,7 +60,9 @@ class Head:
     def judge(self, rows: Ints, block: SampleBlock) -> Verdicts:
         """Compare each sample with what the head holds of its series, row by row."""
         hits = self._times[rows] == block.times[:, None]
-        known = hits.any(axis=1)
+        known = hits[:, 0].copy()
+        for slot in range(1, self._depth):  # a reduction along so short an axis is slower
+            known |= hits[:, slot]
         verdicts = np.where(block.times > self._floor[rows], Verdict.NEW, Verdict.UNSURE)
         verdicts = verdicts.astype(np.int8)
         at = np.flatnonzero(known)
@@ -69,19 +71,21 @@ class Head:
             verdicts[at] = compared(block.values[at], stored)
         return verdicts
 
-    def absorb(self, rows: Ints, block: SampleBlock) -> None:
-        """Take stored samples, sorted by row and time, each once, in place of older ones."""
-        hits = self._times[rows] == block.times[:, None]
-        again = hits.any(axis=1)
-        if again.any():
-            at = np.flatnonzero(again)
-            self._values[rows[at], hits[at].argmax(axis=1)] = block.values[at]
-            rows, block = rows[~again], block.take(~again)
+    def absorb(self, rows: Ints, block: SampleBlock, replacing: Bools) -> None:
+        """Take stored samples, sorted by row and time, each once, in place of older ones.
+
+        *replacing* marks those that took the place of a stale marker.
+        """
+        if replacing.any():
+            self._replace(rows[replacing], block.take(replacing))
+            rows, block = rows[~replacing], block.take(~replacing)
         ends = np.flatnonzero(np.diff(rows, append=-1))
+        if ends.size == rows.size:
+            self._enter(rows, block)
+            return
         behind = np.repeat(ends, np.diff(ends, prepend=-1)) - np.arange(rows.size)
         left_out = behind == self._depth  # the newest of those that never enter the ring
-        if left_out.any():
-            self._raise_floor(rows[left_out], block.times[left_out])
+        self._raise_floor(rows[left_out], block.times[left_out])
         for place in range(min(self._depth, int(behind.max(initial=-1)) + 1) - 1, -1, -1):
             self._enter(rows[behind == place], block.take(behind == place))
 
@@ -93,12 +97,22 @@ class Head:
         self._floor = self._floor[rows]
         self._rows = rows.size
 
+    def _replace(self, rows: Ints, block: SampleBlock) -> None:
+        """Give samples that the ring holds another value."""
+        hits = self._times[rows] == block.times[:, None]
+        at = np.flatnonzero(hits.any(axis=1))  # the others are older than the ring
+        self._values[rows[at], hits[at].argmax(axis=1)] = block.values[at]
+
     def _enter(self, rows: Ints, block: SampleBlock) -> None:
         """Put one sample into each of *rows*, in the place of the oldest if it is newer."""
-        slots = self._times[rows].argmin(axis=1)
-        oldest = self._times[rows, slots]
-        self._raise_floor(rows, np.minimum(oldest, block.times))
+        held = self._times[rows]
+        slots, oldest = np.zeros(rows.size, np.int64), held[:, 0].copy()
+        for slot in range(1, self._depth):
+            older = held[:, slot] < oldest
+            slots[older] = slot
+            np.minimum(oldest, held[:, slot], out=oldest)
         newer = block.times > oldest
+        self._raise_floor(rows, np.where(newer, oldest, block.times))
         if not newer.all():
             rows, slots, block = rows[newer], slots[newer], block.take(newer)
         self._times[rows, slots] = block.times

@@ -129,10 +129,10 @@ class LabelIndex:
         with self._lock:
             return self._blocks.partial()
 
-    def touch(self, ids: Ids, first: Ints, last: Ints) -> None:
-        """Widen the lifetimes of series (known, each once) to samples that were stored."""
+    def touch(self, rows: Ints, first: Ints, last: Ints) -> None:
+        """Widen the lifetimes of series (rows of `lives`) to samples that were stored."""
         with self._lock:
-            self._state.lives.touch(ids, first, last)
+            self._state.lives.touch(rows, first, last)
 
     # -- matchers to series
 

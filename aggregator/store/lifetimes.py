@@ -51,21 +51,23 @@ class Lifetimes:
         found: Ints = np.where(inside & (dense >= 0), row, -1)
         return found
 
-    def has(self, ids: Ids) -> Bools:
-        """Tell which ids belong to a series."""
-        return self.alive(ids, NEVER_LAST, NEVER_FIRST)
+    def are_known(self, rows: Ints) -> Bools:
+        """Tell which rows (-1 for none) belong to a series."""
+        # a table may already hold series that this state was too early for
+        there = (rows >= 0) & (rows < self.known.size)
+        if not self.known.size:
+            return there
+        known: Bools = there & self.known[np.where(there, rows, 0)]
+        return known
 
     def alive(self, ids: Ids, start_ms: int, end_ms: int) -> Bools:
         """Tell which series may have a sample in [start_ms, end_ms]."""
         rows = self.rows(ids)
-        # a table may already hold series that this state was too early for: no sample yet
-        there = (rows >= 0) & (rows < self.known.size)
+        known = self.are_known(rows)
         if not self.known.size:
-            return there
-        rows = np.where(there, rows, 0)
-        alive: Bools = (
-            there & self.known[rows] & (self.last[rows] >= start_ms) & (self.first[rows] <= end_ms)
-        )
+            return known
+        rows = np.where(known, rows, 0)
+        alive: Bools = known & (self.last[rows] >= start_ms) & (self.first[rows] <= end_ms)
         return alive
 
     def with_ids(self, ids: Ids) -> "Lifetimes":
@@ -78,9 +80,8 @@ class Lifetimes:
         grown.known[rows] = True
         return grown
 
-    def touch(self, ids: Ids, first: Ints, last: Ints) -> None:
-        """Widen the lifetimes of *ids* (known, each once) to the given times."""
-        rows = self.rows(ids)
+    def touch(self, rows: Ints, first: Ints, last: Ints) -> None:
+        """Widen the lifetimes of series (rows, each once) to the given times."""
         self.first[rows] = np.minimum(self.first[rows], first)
         self.last[rows] = np.maximum(self.last[rows], last)
 

@@ -45,8 +45,9 @@ def load_lifetimes(pool: Pool, index: LabelIndex) -> None:
     ids = numbers(table.column("id"))
     first = numbers(table.column("first")).astype(np.int64) * DAY_MS
     last = numbers(table.column("last")).astype(np.int64) * DAY_MS + DAY_MS - 1
-    known = index.lives.has(ids)
-    index.touch(ids[known], first[known], np.minimum(last[known], newest))
+    rows = index.lives.rows(ids)
+    known = index.lives.are_known(rows)
+    index.touch(rows[known], first[known], np.minimum(last[known], newest))
 
 
 def _load_chunk(table: pa.Table, index: LabelIndex) -> None:

@@ -9,7 +9,7 @@ from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
-from aggregator.store.conflicts import merged_rows, replaces, same_bits, settled, spans
+from aggregator.store.conflicts import merged_rows, replaces, same_bits, series_bounds, settled
 from aggregator.store.index import LabelIndex
 from aggregator.store.interface import SeriesSelection, WriteReport
 
@@ -77,7 +77,8 @@ class MemoryStore:
     def write(self, block: SampleBlock) -> WriteReport:
         """Store *block*; writing twice is once."""
         block, duplicates, conflicts = settled(block)
-        storable = self._index.lives.has(block.ids) & (block.times >= self._cutoff_ms)
+        lives = self._index.lives
+        storable = lives.are_known(lives.rows(block.ids)) & (block.times >= self._cutoff_ms)
         refused = int((~storable).sum())
         block = block.take(storable) if refused else block
         if not len(block):
@@ -92,7 +93,9 @@ class MemoryStore:
             fresh = np.ones(len(block), np.bool_)
             fresh[new] = False
             self._insert(low, block.take(fresh))
-        self._index.touch(*spans(block))
+        starts, ends = series_bounds(block)
+        rows = self._index.lives.rows(block.ids[starts])
+        self._index.touch(rows, block.times[starts], block.times[ends])
         duplicates += int(equal.sum())
         inserted = int(fresh.sum() + better.sum())
         conflicts += int((~equal & ~better).sum())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import chdb.state
 import pyarrow as pa
+import structlog
 
 from aggregator.errors import (
     AggregatorError,
@@ -24,6 +25,7 @@ from aggregator.errors import (
 from aggregator.model.budget import Budget
 from aggregator.store.sql import WRITER_SETTINGS, Statement
 
+_LOG = structlog.get_logger(__name__)
 _SERVER_MEMORY_BYTES = 1 << 30
 _OPTIONS = (
     f"?max_server_memory_usage={_SERVER_MEMORY_BYTES}&mark_cache_size={64 << 20}"
@@ -100,12 +102,18 @@ class Pool:
             connection.close()
 
     def _kill(self, token: str) -> None:
-        """Stop the query that starts with *token*."""
-        connection = self._connect()
+        """Stop the query that starts with *token*; if that fails its deadline ends it."""
+        try:
+            connection = self._connect()
+        except StoreError as error:
+            _LOG.warning("a cancelled query runs on to its deadline", error=str(error))
+            return
         try:
             connection.query(
                 "kill query where startsWith(query, {token:String}) async", params={"token": token}
             )
+        except chdb.ChdbError as error:
+            _LOG.warning("a cancelled query runs on to its deadline", error=str(error))
         finally:
             connection.close()
 

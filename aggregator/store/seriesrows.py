@@ -51,9 +51,15 @@ class SeriesRows:
         )
         self._pool.insert(sql.INSERT_BLOCKS, rows)
 
-    def write_days(self, lives: Lifetimes, ids: Ids, first: Ints, last: Ints) -> None:
-        """Write on which days *ids* have samples, where *first* to *last* is news."""
-        days, series = _new_days(lives, ids, first // DAY_MS, last // DAY_MS)
+    def write_days(self, rows: Ints, ids: Ids, first: Ints, last: Ints) -> None:
+        """Write on which days *ids*, at *rows* of the lifetimes, have samples, if that is news."""
+        lives = self._index.lives
+        after_first_day = (int(first.min()) // DAY_MS + 1) * DAY_MS
+        last_day = int(last.max()) // DAY_MS * DAY_MS
+        news = (lives.first[rows] >= after_first_day) | (lives.last[rows] < last_day)
+        if not news.any():
+            return
+        days, series = _new_days(lives, rows[news], ids[news], (first[news], last[news]))
         if series.size:
             self._pool.insert(sql.INSERT_DAYS, table(day=days.astype(np.uint16), id=series))
 
@@ -82,13 +88,13 @@ def series_table(located: Sequence[Located]) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks()
 
 
-def _new_days(lives: Lifetimes, ids: Ids, first: Ints, last: Ints) -> tuple[Ints, Ids]:
+def _new_days(lives: Lifetimes, rows: Ints, ids: Ids, spans: tuple[Ints, Ints]) -> tuple[Ints, Ids]:
     """Return the (day, id) pairs that the lifetimes do not cover yet.
 
     A series has a row for every day between its first and its last, so that the rows that are
     left when old days go still tell its first day; only a hole of over a year stays empty.
     """
-    rows = lives.rows(ids)
+    first, last = spans[0] // DAY_MS, spans[1] // DAY_MS
     fresh = lives.last[rows] == NEVER_LAST
     known_first = np.where(fresh, first, lives.first[rows] // DAY_MS)
     known_last = np.where(fresh, first - 1, lives.last[rows] // DAY_MS)

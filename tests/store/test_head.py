@@ -39,7 +39,7 @@ def test_the_head_is_right_or_unsure(depth, batches):
             SampleBlock(rows.astype(np.uint32), times.astype(np.int64), values.astype(np.float64))
         )
         verdicts = head.judge(block.ids.astype(np.int64), block)
-        stays = []
+        stays, replaces = [], []
         for place, verdict in enumerate(verdicts.tolist()):
             row, time = int(block.ids[place]), int(block.times[place])
             truth = verdict_of(memory[row], time, float(block.values[place]))
@@ -49,10 +49,11 @@ def test_the_head_is_right_or_unsure(depth, batches):
             else:
                 assert verdict in (truth, Verdict.UNSURE)
             stays.append(truth in (Verdict.NEW, Verdict.REPLACES))
+            replaces.append(truth == Verdict.REPLACES)
             if stays[-1]:
                 memory[row][time] = float(block.values[place])
         kept = block.take(np.array(stays))
-        head.absorb(kept.ids.astype(np.int64), kept)
+        head.absorb(kept.ids.astype(np.int64), kept, np.array(replaces)[np.array(stays)])
 
 
 def test_series_that_were_on_disk_before_are_unsure():
@@ -73,7 +74,7 @@ def test_compacting_keeps_the_blocks_in_order():
     head.grow(3 * 1_024)
     rows = np.array([5, 1_024 + 6, 2_048 + 7])
     block = SampleBlock(rows.astype(np.uint32), np.array([1, 2, 3], np.int64), np.ones(3))
-    head.absorb(rows, block)
+    head.absorb(rows, block, np.zeros(3, np.bool_))
     head.compact(np.array([0, 2]))
     again = block.take(np.array([0, 2]))
     assert head.judge(np.array([5, 1_024 + 7]), again).tolist() == [Verdict.DUPLICATE] * 2
