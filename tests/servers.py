@@ -176,10 +176,10 @@ def aggregator(directory: Path, config: str, ready_path: str = "/readyz") -> Ite
 
 @contextmanager
 def demo(directory: Path) -> Iterator[RealServer]:
-    """Run `aggregator demo` with its files in *directory*."""
+    """Run `aggregator demo` with its files in *directory*, in a process group of its own."""
     listen = f"127.0.0.1:{free_port()}"
     options = ["--data", str(directory / "data"), "--listen", listen]
-    command = [sys.executable, "-m", "aggregator", "demo", *options]
+    command = ["setsid", sys.executable, "-m", "aggregator", "demo", *options]
     with running(command, f"http://{listen}", "/readyz", directory) as server:
         yield server
 

@@ -12,17 +12,18 @@ _DIRECTORY = Path("data/demo")
 _LISTEN = "127.0.0.1:9494"
 
 app = typer.Typer(help="Run a simulated fleet of four clusters and collect it.")
-Directory = Annotated[Path, typer.Option("--data", metavar="DIR", help="Where the demo lives.")]
+_DATA = typer.Option("--data", metavar="DIR", help="Where the demo lives.")
 
 
 @app.callback(invoke_without_command=True)
 def demo(
     context: typer.Context,
-    directory: Directory = _DIRECTORY,
+    directory: Annotated[Path, _DATA] = _DIRECTORY,
     listen: Annotated[str, typer.Option(help="Where to serve.")] = _LISTEN,
 ) -> int:
     """Run a simulated fleet of four clusters in three regions, and collect it."""
     if context.invoked_subcommand is not None:
+        context.obj = directory
         return 0
     with server_packages():
         from aggregator.cli.logging import configure_logging
@@ -38,8 +39,9 @@ def demo(
 
 @app.command("scenario")
 def scenario(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="europe-slow|calm", help="What to play.")],
-    directory: Directory = _DIRECTORY,
+    directory: Annotated[Path | None, _DATA] = None,
 ) -> int:
     """Change what happens in the running demo, from now on."""
     with server_packages():
@@ -49,6 +51,7 @@ def scenario(
     if name not in names:
         raise typer.BadParameter(f"choose one of {', '.join(names)}")
     now_ms = int(time.time() * 1000)
-    add_switch(DemoFiles(directory).switches, Switch(now_ms, Scenario(name)))
+    files = DemoFiles(directory or context.obj)
+    add_switch(files.switches, Switch(now_ms, Scenario(name)))
     print(f"the demo plays {name} from now on; its effects unfold over some minutes")
     return 0

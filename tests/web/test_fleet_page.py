@@ -1,8 +1,5 @@
 """What a person does on the first page, in a real browser, against the running demo."""
 
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -10,7 +7,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.servers import ROOT, answers, binary, free_port, wait_until
+from tests.servers import RealServer, binary, wait_until
+from tests.servers import demo as run_demo
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("demo")]
 
@@ -28,14 +26,6 @@ FLAGS = (
 
 
 @dataclass
-class Demo:
-    """The running demo."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-
-@dataclass
 class Watched:
     """A page, and everything that went wrong on it."""
 
@@ -44,33 +34,14 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """Run `aggregator demo` and end it by its pid."""
-    directory = tmp_path_factory.mktemp("demo")
-    listen = f"127.0.0.1:{free_port()}"
-    command = [
-        sys.executable,
-        "-m",
-        "aggregator",
-        "demo",
-        "--data",
-        str(directory),
-        "--listen",
-        listen,
-    ]
-    with (directory / "demo.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-    running = Demo(f"http://{listen}", process)
-    try:
-        wait_until(lambda: answers(f"{running.url}/readyz"), 60, "the demo is ready")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """Run `aggregator demo` until every cluster has data, and on."""
+    with run_demo(tmp_path_factory.mktemp("demo")) as running:
         wait_until(lambda: clusters_with_cpu(running) == 4, 30, "four clusters have data")
         yield running
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
 
 
-def clusters_with_cpu(demo: Demo) -> int:
+def clusters_with_cpu(demo: RealServer) -> int:
     """Return how many clusters have the first fleet metric."""
     query = {"query": "count(count by (cluster) (fleet:cluster_cpu_utilisation_ratio))"}
     body = requests.get(f"{demo.url}/prometheus/api/v1/query", params=query, timeout=10).json()
@@ -89,7 +60,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def watched(browser: Browser, demo: Demo) -> Iterator[Watched]:
+def watched(browser: Browser, demo: RealServer) -> Iterator[Watched]:
     """Open the first page; whatever the browser complains about fails the test."""
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     result = Watched(page)
@@ -155,7 +126,7 @@ def test_help_and_theme_are_a_key_and_a_button_away(watched: Watched) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-def test_the_documentation_page_is_our_own(watched: Watched, demo: Demo) -> None:
+def test_the_documentation_page_is_our_own(watched: Watched, demo: RealServer) -> None:
     """`/docs` shows the paths and asks nobody else for anything."""
     watched.page.goto(f"{demo.url}/docs")
     expect(watched.page.locator("body")).to_contain_text("/prometheus/api/v1/query_range")
@@ -172,7 +143,7 @@ def test_a_lost_connection_is_said(watched: Watched) -> None:
     watched.troubles.clear()  # the aborted requests are what this test is about
 
 
-def test_pages_forbid_what_they_do_not_need(demo: Demo) -> None:
+def test_pages_forbid_what_they_do_not_need(demo: RealServer) -> None:
     """The content security policy allows nothing inline and nothing from elsewhere."""
     policy = requests.get(demo.url, timeout=10).headers["content-security-policy"]
     assert "default-src 'none'" in policy
