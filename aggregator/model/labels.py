@@ -98,13 +98,13 @@ class Strings:
         """Return the code of each string, adding the new ones."""
         if self._parent is not None:
             return np.fromiter((self.intern(text) for text in texts), dtype=np.int32)
-        known, wanted = self._codes.get, list(texts)
-        codes = [known(text) for text in wanted]
-        found = [
-            self.intern(text) if code is None else code
-            for code, text in zip(codes, wanted, strict=True)
-        ]
-        return np.array(found, dtype=np.int32)
+        codes, known = self._codes, self._texts
+        wanted = list(texts)
+        for text in wanted:
+            if text not in codes:
+                known.append(text)
+                codes[text] = len(known) - 1
+        return np.array([codes[text] for text in wanted], dtype=np.int32)
 
     def compacted(self, codes: Codes) -> "Strings":
         """Return a root dictionary of the strings of *codes* (the first is 0), numbered anew."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import tempfile
 from pathlib import Path
 
@@ -92,7 +91,7 @@ def test_any_history_reads_like_the_model_in_memory(steps):
     replay(Backend.MEMORY, steps)
 
 
-@settings(max_examples=int(os.environ.get("STORE_EXAMPLES", "12")), deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(steps=HISTORIES)
 def test_any_history_reads_like_the_model_on_disk(steps):
     """The same, and nothing changes when the store is closed and opened."""
