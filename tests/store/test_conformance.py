@@ -3,6 +3,7 @@
 import contextlib
 import math
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +253,30 @@ def test_a_read_stops_at_the_limits_of_its_budget(store):
     budget.cancel("the client went away")
     with pytest.raises(QueryTimeoutError, match="the client went away"):
         list(store.read(ids, 0, T0 + 10, budget))
+
+
+def test_readers_see_whole_series_while_others_write_and_expire(store):
+    """A label set is never torn, whatever grows or shrinks meanwhile."""
+    done, failures = threading.Event(), []
+
+    def reading() -> None:
+        while not done.is_set():
+            strings = store.strings()
+            for _ in range(3):
+                table = store.select(ALL, *EVER, strings).labels
+                failures.extend(
+                    pairs for pairs in table.dicts() if pairs.get("pod") != pairs.get("copy")
+                )
+
+    reader = threading.Thread(target=reading)
+    reader.start()
+    try:
+        for day in range(12):
+            series = [labels(name=f"m{k}", pod=f"{day}-{k}", copy=f"{day}-{k}") for k in range(40)]
+            write(store, [(each, T0 + day * DAY_MS, 1.0) for each in series])
+            store.expire(T0 + (day - 1) * DAY_MS)
+    finally:
+        done.set()
+        reader.join()
+    assert not failures
+    assert store.series_count == 80
