@@ -53,13 +53,17 @@ def expected(name, series, ends, range_ms, params=(), *, at=None, rules=PROMETHE
     return result
 
 
-def assert_same(got, wanted):
+# Sorting leaves the order of -0 and 0 open, so which of them is a quantile is open too.
+UNSIGNED = {"quantile_over_time", "mad_over_time"}
+
+
+def assert_same(name, got, wanted):
     """Compare bit by bit, the sign of zero included; any NaN equals any other."""
     assert [[v is None for v in row] for row in got] == [[v is None for v in row] for row in wanted]
     flat = np.array([v for row in got for v in row if v is not None])
     loop = np.array([v for row in wanted for v in row if v is not None])
     np.testing.assert_array_equal(flat, loop)
-    zero = flat == 0
+    zero = (flat == 0) & (name not in UNSIGNED)
     np.testing.assert_array_equal(np.signbit(flat[zero]), np.signbit(loop[zero]))
 
 
@@ -86,6 +90,7 @@ def test_kernel_equals_plain_loop(name, data):
     rules = data.draw(st.sampled_from([PROMETHEUS_3, PROMETHEUS_2]))
     at = np.array(ends) + data.draw(st.sampled_from([0, 60_000]))
     assert_same(
+        name,
         run(name, series, ends, range_ms, params, at=at, rules=rules),
         expected(name, series, ends, range_ms, params, at=at, rules=rules),
     )
@@ -99,7 +104,7 @@ def test_kernel_equals_plain_loop_on_many_windows(name):
     scalars = sum(kind is ValueType.SCALAR for kind in FUNCTIONS[name].arguments)
     for rules in (PROMETHEUS_3, PROMETHEUS_2):
         case = (name, series, ends, 95_000, [0.37] * scalars)
-        assert_same(run(*case, rules=rules), expected(*case, rules=rules))
+        assert_same(name, run(*case, rules=rules), expected(*case, rules=rules))
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -115,7 +120,7 @@ def test_small_batches_change_nothing(name, monkeypatch):
     whole = run(name, series, ends, 30_000, params)
     monkeypatch.setattr(ragged, "WALK_WINDOWS", 3)
     monkeypatch.setattr(ragged, "BLOCK_VALUES", 20)
-    assert_same(run(name, series, ends, 30_000, params), whole)
+    assert_same(name, run(name, series, ends, 30_000, params), whole)
 
 
 @pytest.mark.parametrize("name", KERNELS)
