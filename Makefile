@@ -13,7 +13,7 @@ run: .venv/server.stamp
 	exec $(BIN)/aggregator demo
 
 test: check servers
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .

@@ -17,7 +17,6 @@ from packaging.utils import canonicalize_name
 
 from tests.servers import ROOT, Response, scripted
 
-pytestmark = pytest.mark.xdist_group("wheel")
 
 CARRIED = (
     "aggregator/_bundled/alert_rules/fleet.yaml",

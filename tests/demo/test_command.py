@@ -17,7 +17,7 @@ from aggregator.demo.sites import SITES
 from tests.servers import RealServer, wait_until
 from tests.servers import demo as run_demo
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.integration
 
 PICTURE_SECONDS = 20.0
 END_SECONDS = 15.0

@@ -12,7 +12,7 @@ import requests
 
 from tests.servers import RealServer, free_port, prometheus, running, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("reload")]
+pytestmark = pytest.mark.integration
 
 SECONDS = 40.0  # a file is looked at every 2 s; the rest is for busy machines
 SCRAPE_SELF = (

@@ -30,7 +30,7 @@ from tests.servers import (
     wait_until,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("secrets")]
+pytestmark = pytest.mark.integration
 
 # What each place of the configuration holds. Characters that encodings change are in all of them.
 SECRETS = {

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.servers import RealServer, binary, wait_until
 from tests.servers import demo as run_demo
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.browser
 
 expect.set_options(timeout=30_000)  # a busy machine is no failure
 
