@@ -10,7 +10,7 @@ RUN pip install --no-cache-dir -c constraints.txt '.[server]' \
     && useradd --system --uid 65532 --home-dir /var/lib/aggregator --create-home aggregator
 USER 65532
 WORKDIR /var/lib/aggregator
-ENV MALLOC_ARENA_MAX=2
+ENV PYTHONMALLOC=malloc MALLOC_ARENA_MAX=2
 EXPOSE 9494
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["aggregator"]

@@ -7,6 +7,7 @@ import typer
 
 from aggregator import __version__
 from aggregator.cli import clusters, config, demo, query, serve
+from aggregator.cli.restart import is_long_lived, restart_tuned
 from aggregator.errors import AggregatorError, ConfigError, QuerySyntaxError
 
 FINE, PROBLEMS, MISUSED = 0, 1, 2
@@ -34,6 +35,8 @@ app.command("clusters")(clusters.clusters)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0 if all is fine, 1 for problems, 2 for wrong use."""
+    if arguments is None and is_long_lived(sys.argv[1:]):
+        restart_tuned("aggregator", sys.argv[1:])
     try:
         app(args=arguments)
     except SystemExit as ended:

@@ -5,12 +5,6 @@ import sys
 
 import pyarrow as pa
 
-# For the environment of a long-lived process; they act only when the interpreter starts.
-# Python's own allocator gives memory back by the megabyte, and one living string keeps a megabyte
-# of dead ones: after 2 M series had come and gone, RSS stayed at 1.7 times what it was before; with
-# malloc it returns.
-ENVIRONMENT = {"PYTHONMALLOC": "malloc", "MALLOC_ARENA_MAX": "2"}
-
 _M_ARENA_MAX = -8
 _SWITCH_SECONDS = 0.001
 

@@ -7,6 +7,7 @@ is simulated, so that ten minutes take as long as the work does and a day passes
 import argparse
 import contextlib
 import gc
+import sys
 import tempfile
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from aggregator.cli.restart import restart_tuned
 from aggregator.collect.context import Context
 from aggregator.collect.cycle import ClusterCollector
 from aggregator.fleet.health import HealthBoard
@@ -26,6 +28,7 @@ from aggregator.state.database import open_database
 from aggregator.state.gaps import Gaps
 from aggregator.state.watermarks import Watermarks
 from aggregator.store.open import open_store
+from aggregator.store.process import tune_process
 from aggregator.store.settings import StoreSettings
 from aggregator.store.writer import StoreWriter
 from tests.benchmarks.processes import helper
@@ -96,6 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the size, not recorded")
     quick = parser.parse_args().quick
+    restart_tuned(__spec__.name, sys.argv[1:])  # as the server does
     series, minutes = (5_000, 3) if quick else (SERIES, MINUTES)
     with contextlib.ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -104,6 +108,7 @@ def main() -> int:
         stack.enter_context(helper("tests.benchmarks.fake_churn", arguments))
         ready = f"http://127.0.0.1:{port}/steady/api/v1/query?query=1"
         wait_until(lambda: answers(ready), 20, "the fake source answers")
+        tune_process()
         clock = Clock()
         store = open_store(StoreSettings(path=base / "store"))
         stack.callback(store.close)
