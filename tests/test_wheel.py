@@ -17,7 +17,6 @@ from packaging.utils import canonicalize_name
 
 from tests.servers import ROOT, Response, scripted
 
-
 CARRIED = (
     "aggregator/_bundled/alert_rules/fleet.yaml",
     "aggregator/_bundled/dashboards/fleet-overview.json",
