@@ -1,7 +1,7 @@
 """One cluster's collection: what a cycle asks, in which order, and what a failure means."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -19,7 +19,7 @@ from aggregator.errors import SourceError, SourceRejectedError, SourceUnreachabl
 from aggregator.fleet.health import Outcome
 from aggregator.fleet.registry import Cluster
 from aggregator.fleet.subjects import group_subject
-from aggregator.profile.batch import batch_expression, batches, halves
+from aggregator.profile.batch import MAX_EXPRESSIONS, batch_expression, batches, halves
 from aggregator.profile.format import Bound, Profile
 from aggregator.sources.prometheus import Answer, PrometheusSource
 
@@ -66,6 +66,7 @@ class ClusterCollector:
         cache = SeriesCache(cluster, context)
         self._copies = [RawCopy(cluster, raw, context, cache) for raw in cluster.collect.raw]
         self._batches: list[Batch] = []
+        self._batch_size = MAX_EXPRESSIONS
         self._quarantined: dict[tuple[str, str], int] = {}
         self._known = context.watermarks.of(cluster.name)
         self._read_back = False
@@ -177,6 +178,8 @@ class ClusterCollector:
             return self._source.instant(batch_expression(part, selector), time_ms)
 
         split = ask_in_halves(self._source, batch.bound, ask, halves, time_ms)
+        if not split.refused:  # too much at once, though nothing is wrong with any part of it
+            self._batch_size = max(1, min(self._batch_size, len(batch.bound)) // 2)
         until_ms = self._context.now() + _QUARANTINE_MS
         for part, error in split.refused:
             for item in part:
@@ -192,8 +195,10 @@ class ClusterCollector:
             del self._quarantined[key]
             self._context.health.quarantine(self.cluster.name, key[0], "")
         bound = [item for item in self._binder.bound if item.key not in self._quarantined]
+        self._metrics.incomplete = _incomplete(self._binder.bound, self._quarantined)
         known = {batch.keys: batch for batch in self._batches}
-        made = [Batch.of(part, self.cluster.prometheus.selector) for part in batches(bound)]
+        parts = batches(bound, self._batch_size)
+        made = [Batch.of(part, self.cluster.prometheus.selector) for part in parts]
         self._batches = [known.get(batch.keys, batch) for batch in made]
 
     def _plan_history(self, new: Sequence[Bound], time_ms: int) -> None:
@@ -209,7 +214,7 @@ class ClusterCollector:
         self._read_back = self._read_back or bool(bound)
         interval = self.cluster.collect.interval
         start_ms = start_ms // interval * interval
-        if bound and start_ms < time_ms - interval:
+        if bound and start_ms < time_ms:
             series = sum(batch.count for batch in self._batches)
             self._backfill.add(bound, start_ms, time_ms, series)
 
@@ -249,3 +254,14 @@ class ClusterCollector:
         telemetry.COLLECTIONS.labels(name, "partial" if progress.partial else "ok").inc()
         partial = progress.partial[0] if progress.partial else ""
         return Outcome(now_ms, answered=True, error=partial, kind="partial" if partial else "")
+
+
+def _incomplete(bound: Sequence[Bound], quarantined: Collection[tuple[str, str]]) -> frozenset[str]:
+    """Return the metrics that are not asked for in full, and what is derived from them."""
+    names = {metric for metric, _ in quarantined}
+    derived = {
+        item.metric.name
+        for item in bound
+        if item.candidate.derive is not None and item.candidate.derive.metric in names
+    }
+    return frozenset(names | derived)

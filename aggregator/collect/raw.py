@@ -156,6 +156,8 @@ class RawCopy:
         window = take(answer, layout, (left_ms, time_ms), until or left_ms, sent)
         self.context.reject(self.cluster.name, {"ahead_of_time": window.beyond})
         partial = partial_reason(answer)
+        if self._sent is None and until is not None and until > oldest:
+            self._remember_alive(source, until, limit)
         self._store(source, window, partial, limit)
         if until is not None and oldest > until and not partial:
             self._record_gap(until, oldest)
@@ -191,6 +193,12 @@ class RawCopy:
         if layout.cut or partial_reason(answer):
             return None
         return np.sort(layout.ids[layout.kept])
+
+    def _remember_alive(self, source: PrometheusSource, until_ms: int, limit: int) -> None:
+        """Learn what an earlier process saw last, so that what vanished since then ends now."""
+        there = self._ask_alive(source, until_ms, limit)
+        if there is not None:
+            self._alive = there
 
     def _layout(self, answer: Answer, known: RawLayout | None, limit: int) -> RawLayout:
         if answer.metrics is None and known is not None:

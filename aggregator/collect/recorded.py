@@ -76,11 +76,13 @@ class RecordedMetrics:
     """The fleet metrics of one cluster.
 
     `_live` holds the ids of each metric's last complete answer, which tells what has vanished, and
-    `_handed_ms` the newest instant of each subject that was handed to the writer.
+    `_handed_ms` the newest instant of each subject that was handed to the writer. The series of a
+    metric that is `incomplete`, because a part of it is in quarantine, do not end.
     """
 
     cluster: Cluster
     context: Context
+    incomplete: frozenset[str] = frozenset()
     _live: dict[str, Ids] = field(default_factory=dict)
     _handed_ms: dict[str, int] = field(default_factory=dict)
 
@@ -147,6 +149,8 @@ class RecordedMetrics:
             return {}
         changed = {}
         for position, name in enumerate(layout.metrics):
+            if name in self.incomplete:
+                continue
             ids = np.sort(layout.ids[present & (layout.metric == position)])
             if not np.array_equal(ids, self._live.get(name, _NONE)):
                 changed[name] = ids

@@ -247,3 +247,14 @@ def profile(*exprs: str, group: str = "things", labels: Sequence[str] = ("x",)) 
             for expr in exprs
         )
     )
+
+
+def union(*exprs: str) -> Profile:
+    """Return a profile with the metric `fleet:union`, which has a candidate for each expression."""
+    candidates = [
+        {"id": expr, "quality": "exact", "expr": expr, "merge": "union"} for expr in exprs
+    ]
+    metric = {"name": "fleet:union", "help": "A thing", "unit": "count", "group": "things"}
+    return Profile(
+        (FleetMetric.model_validate({**metric, "labels": ("x",), "candidates": candidates}),)
+    )

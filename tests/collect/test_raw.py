@@ -11,7 +11,7 @@ from aggregator.collect.cycle import ClusterCollector
 from aggregator.collect.identity import RawLayout, SeriesCache
 from aggregator.collect.raw import OVERLAP_MS, RawCopy, take
 from aggregator.fleet.settings import RawSelector
-from aggregator.sources.prometheus import Answer, PrometheusSource
+from aggregator.sources.prometheus import Answer
 from aggregator.state.watermarks import Watermark
 from tests.collect.stage import T0, Response, Stage, profile, raw_series
 
@@ -184,6 +184,17 @@ def test_restart_continues_from_the_watermark(stage: Stage):
     assert windows(stage)[2].endswith(f"[{STEP + OVERLAP_MS}ms]")
 
 
+def test_what_vanishes_during_a_restart_ends(stage: Stage):
+    """A series that the source stopped to show between two processes gets its marker at T."""
+    stage.prometheus.raw = {UP: scrapes(-290_000, 60), OTHER: scrapes(-280_000, 5, 60_000)}
+    run(stage, collector(stage), 2)
+    stage.prometheus.ended[OTHER] = T0 + 20_000
+    run(stage, collector(stage), 2)
+    found = stage.samples("up")
+    assert found["job=y"][-1] == (2 * STEP, "stale")
+    assert "stale" not in [value for _, value in found["job=x"]]
+
+
 def test_own_interval(stage: Stage):
     """A selector with an interval of its own is asked on its own grid."""
     stage.prometheus.raw[UP] = scrapes(-290_000, 60)
@@ -314,6 +325,6 @@ def test_cache_forgets_with_the_store(stage: Stage):
 
 def test_source_of_a_cluster_is_bounded(stage: Stage):
     """A request may take two thirds of an interval, and never longer than the limit."""
-    collecting = collector(stage)
-    assert isinstance(collecting._source, PrometheusSource)
-    assert collecting._source._timeout_seconds == 10.0
+    for interval, limit, seconds in (("15s", "10s", 10.0), ("6s", "10s", 4.0), ("30s", "2s", 2.0)):
+        collecting = collector(stage, interval=interval, limits={"timeout": limit})
+        assert collecting._source._timeout_seconds == seconds

@@ -2,10 +2,9 @@
 
 import pytest
 
-from aggregator.collect.context import QueueFullError
 from aggregator.collect.cycle import ClusterCollector
 from aggregator.state.watermarks import Watermark
-from tests.collect.stage import T0, FakePrometheus, Response, Row, Stage, profile
+from tests.collect.stage import T0, Response, Row, Stage, profile, union
 
 STEP = 15_000
 
@@ -123,8 +122,6 @@ def test_nothing_moves_while_the_store_is_behind(stage: Stage):
     stage.accepting[0] = True
     run(stage, collecting)
     assert stage.samples("fleet:m") == {"x=1": [(0, 1.0), (2 * STEP, "stale")]}
-    with pytest.raises(QueueFullError):
-        raise QueueFullError("named")
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -147,6 +144,56 @@ def test_a_refused_expression_is_quarantined(stage: Stage, status: int):
     run(stage, collecting)
     assert len(stage.samples("fleet:bad")["x=1"]) == 2
     assert stage.context.health.get("a").quarantined == {}
+
+
+def test_a_union_without_one_of_its_parts_ends_nothing(stage: Stage):
+    """While one candidate of a union is in quarantine, its series are unknown, not gone."""
+    fake = stage.prometheus
+    for name in ("one", "two"):
+        fake.vectors[name] = lambda _, x=name: [({"x": x}, 1.0)]
+    collecting = ClusterCollector(stage.cluster(), union("one", "two"), stage.context)
+    run(stage, collecting)
+    fake.refused["two"] = 422
+    run(stage, collecting, 2)
+    assert stage.samples("fleet:union") == {
+        "x=one": [(0, 1.0), (STEP, 1.0), (2 * STEP, 1.0)],
+        "x=two": [(0, 1.0)],
+    }
+    del fake.refused["two"]
+    del fake.vectors["two"]
+    stage.clock[0] += 600_000
+    run(stage, collecting)
+    assert stage.samples("fleet:union")["x=two"][-1][1] == "stale"
+
+
+def test_a_batch_that_is_too_much_at_once_gets_smaller(stage: Stage):
+    """If the server refuses the whole but none of its parts, the parts are asked one by one."""
+    names = ("a", "b", "c")
+    for name in names:
+        stage.prometheus.vectors[name] = lambda _: [({"x": "1"}, 1.0)]
+    collecting = collector(stage, *names)
+    run(stage, collecting)
+    stage.prometheus.refused[") or label_replace("] = 422
+    run(stage, collecting, 2)
+    assert stage.context.health.get("a").quarantined == {}
+    for name in names:
+        assert len(stage.samples(f"fleet:{name}")["x=1"]) == 3
+
+
+def test_what_vanishes_during_a_restart_ends(stage: Stage):
+    """A series that went between the last instant of one process and the next one's first ends."""
+    stage.prometheus.vectors["m"] = lambda at: [
+        ({"x": x}, 1.0) for x in "ab" if x == "a" or at <= T0
+    ]
+    first = collector(stage, "m")
+    run(stage, first)
+    while first.read_history():
+        pass
+    again = collector(stage, "m")
+    run(stage, again)
+    while again.read_history():
+        pass
+    assert stage.samples("fleet:m")["x=b"][-2:] == [(0, 1.0), (STEP, "stale")]
 
 
 def test_a_server_that_refuses_everything_quarantines_nothing(stage: Stage):
@@ -237,7 +284,9 @@ def test_a_refused_probe_says_why(stage: Stage):
 
 def test_empty_cluster_answers(stage: Stage):
     """A cluster without any data is asked something cheap, and answers."""
-    outcome = collector(stage, "m").cycle()
+    collecting = collector(stage, "m")
+    run(stage, collecting)
+    outcome = collecting.cycle()
     assert outcome is not None
     assert outcome.answered
-    assert isinstance(stage.prometheus, FakePrometheus)
+    assert stage.prometheus.queries[-1] == "vector(1)"
