@@ -1,64 +1,105 @@
 """Settings of the clusters and of how they are collected; a cluster overrides the fleet's."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from aggregator.settings import Duration, Name, Settings, Size, parse_duration_ms, parse_size
+from aggregator.errors import QuerySyntaxError
+from aggregator.promql.parse import parse_selector
+from aggregator.settings import (
+    Duration,
+    Name,
+    Settings,
+    Size,
+    format_duration_ms,
+    parse_duration_ms,
+    parse_size,
+)
 from aggregator.sources.settings import PrometheusSettings
 
+# A window is 5 minutes at most, the overlap with the last one included.
+_SLOWEST_COPY_MS = parse_duration_ms("4m")
+_SLOWEST_MS = parse_duration_ms("60s")
+
+
+def _selector(text: str) -> str:
+    try:
+        parse_selector(text)
+    except QuerySyntaxError as error:
+        raise ValueError(f"is not a series selector: {error}") from error
+    return text
+
+
+def _at_most(longest_ms: int, value: int) -> int:
+    if not 1_000 <= value <= longest_ms:
+        raise ValueError(f"must be between 1s and {format_duration_ms(longest_ms)}")
+    return value
+
+
+def _distinct(value: "tuple[RawSelector, ...]") -> "tuple[RawSelector, ...]":
+    matches = [raw.match for raw in value]
+    if len(set(matches)) < len(matches):
+        raise ValueError("two entries have the same match")
+    return value
+
+
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+# No stored fleet series is sparser than a minute.
+Interval: TypeAlias = Annotated[
+    Duration, AfterValidator(lambda value: _at_most(_SLOWEST_MS, value))
+]
+CopyInterval: TypeAlias = Annotated[
+    Duration, AfterValidator(lambda value: _at_most(_SLOWEST_COPY_MS, value))
+]
+Timeout: TypeAlias = Annotated[Duration, Field(gt=0)]
+Bytes: TypeAlias = Annotated[Size, Field(gt=0)]
 
 
 class Limits(Settings):
     """What one cluster may send us in one answer, and how long it may take."""
 
     series: Annotated[int, Field(gt=0)] = 50_000
-    response_bytes: Size = parse_size("64MiB")
-    timeout: Duration = parse_duration_ms("10s")
+    response_bytes: Bytes = parse_size("64MiB")
+    timeout: Timeout = parse_duration_ms("10s")
 
 
 class LimitOverrides(Settings):
     """A cluster's own limits, where they differ from the fleet's."""
 
     series: Annotated[int, Field(gt=0)] | None = None
-    response_bytes: Size | None = None
-    timeout: Duration | None = None
+    response_bytes: Bytes | None = None
+    timeout: Timeout | None = None
 
 
 class RawSelector(Settings):
     """Series to copy as they are, with their source timestamps."""
 
-    match: Annotated[str, Field(min_length=1)]
-    interval: Duration | None = None
+    match: Annotated[str, AfterValidator(_selector)]
+    interval: CopyInterval | None = None
+
+
+RawSelectors: TypeAlias = Annotated[tuple[RawSelector, ...], AfterValidator(_distinct)]
 
 
 class CollectSettings(Settings):
     """How every cluster is collected."""
 
-    interval: Duration = parse_duration_ms("30s")
+    interval: Interval = parse_duration_ms("30s")
     lag: Duration = parse_duration_ms("5s")
     gzip: bool = True
     profile: str | tuple[str, ...] = "kubernetes"
-    raw: tuple[RawSelector, ...] = ()
+    raw: RawSelectors = ()
     limits: Limits = Limits()
-
-    @field_validator("interval")
-    @classmethod
-    def _at_least_a_second(cls, value: int) -> int:
-        if not 1_000 <= value <= 60_000:
-            raise ValueError("interval must be between 1s and 60s: no fleet series is sparser")
-        return value
 
 
 class CollectOverrides(Settings):
     """A cluster's own way of being collected, where it differs from the fleet's."""
 
-    interval: Duration | None = None
+    interval: Interval | None = None
     lag: Duration | None = None
     gzip: bool | None = None
-    raw: tuple[RawSelector, ...] | None = None
+    raw: RawSelectors | None = None
     limits: LimitOverrides = LimitOverrides()
 
     def applied_to(self, fleet: CollectSettings) -> CollectSettings:
@@ -95,3 +136,13 @@ class ClusterSettings(Settings):
     prometheus: PrometheusSettings
     collect: CollectOverrides = CollectOverrides()
     maintenance: Maintenance | None = None
+
+    @field_validator("prometheus")
+    @classmethod
+    def _selector_is_one(cls, value: PrometheusSettings) -> PrometheusSettings:
+        if value.selector:
+            try:
+                _selector(f"{{{value.selector}}}")
+            except ValueError as error:
+                raise ValueError(f"selector: {error}") from error
+        return value

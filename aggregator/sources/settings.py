@@ -1,6 +1,8 @@
 """Settings of the servers a cluster has."""
 
-from pydantic import AnyHttpUrl, model_validator
+from typing import Annotated
+
+from pydantic import AnyHttpUrl, Field, model_validator
 
 from aggregator.settings import HttpAuth, Settings, Tls
 
@@ -13,7 +15,8 @@ class PrometheusSettings(Settings):
     selector: str = ""
     auth: HttpAuth = HttpAuth()
     tls: Tls = Tls()
-    proxy_url: AnyHttpUrl | None = None
+    # A proxy takes its credentials from its URL alone: not for a repr.
+    proxy_url: Annotated[AnyHttpUrl | None, Field(repr=False)] = None
 
     @model_validator(mode="after")
     def _one_or_more(self) -> "PrometheusSettings":

@@ -55,6 +55,24 @@ def test_a_cluster_needs_a_name_a_region_and_a_url(tmp_path: Path) -> None:
         (GOOD + "clusters: []\n", "fleet.yaml:6: clusters: the key was given in line 1"),
         ("collect: {interval: 2m}\n", "fleet.yaml:1: collect.interval: "),
         ("collect: {interval: soon}\n", "fleet.yaml:1: collect.interval: 'soon' is not a duration"),
+        (
+            GOOD + "    collect: {interval: 5m}\n",
+            "fleet.yaml:6: clusters[0].collect.interval: must",
+        ),
+        (
+            GOOD + "      selector: a b\n",
+            "fleet.yaml:4: clusters[0].prometheus: selector: is not a",
+        ),
+        (
+            "collect: {raw: [{match: 'up{'}]}\n",
+            "fleet.yaml:1: collect.raw[0].match: is not a series",
+        ),
+        (
+            "collect: {raw: [{match: up, interval: 5m}]}\n",
+            "fleet.yaml:1: collect.raw[0].interval: mu",
+        ),
+        ("collect: {raw: [{match: up}, {match: up}]}\n", "fleet.yaml:1: collect.raw: two entries"),
+        ("collect: {limits: {timeout: 0s}}\n", "fleet.yaml:1: collect.limits.timeout: "),
         ("store: {max_disk: much}\n", "fleet.yaml:1: store.max_disk: 'much' is not a size"),
         ("clusters: 3\n", "fleet.yaml:1: clusters: must be a list"),
         ("- 1\n", "fleet.yaml:1: must be a mapping"),
