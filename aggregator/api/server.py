@@ -13,14 +13,13 @@ import uvicorn
 
 from aggregator import supervise
 from aggregator.api.certificate import CertificateWatch, check
+from aggregator.api.protocol import BoundedProtocol
 from aggregator.api.settings import ApiSettings
 from aggregator.errors import ConfigError
 
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 5
 _BACKLOG: Final = 1024
-# A query string can carry a query; uvicorn's own limit is 64 KiB for all headers together.
-_MAX_HEADER_BYTES: Final = 128 * 1024
 
 
 class Server:
@@ -45,7 +44,7 @@ class Server:
             limit_concurrency=_BACKLOG,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=_STOP_SECONDS,
-            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+            http=BoundedProtocol,
             ws="none",
             ssl_certfile=None if tls is None else str(tls.cert_file),
             ssl_keyfile=None if tls is None else str(tls.key_file),

@@ -55,20 +55,12 @@ def parse_step_ms(text: str) -> int:
     Raises ValueError if it is neither.
     """
     try:
-        if not _NUMBER.fullmatch(text):
-            return parse_duration_ms(text)
+        milliseconds = float(text) * 1000 if _NUMBER.fullmatch(text) else parse_duration_ms(text)
     except ValueError as error:
         raise ValueError(f'cannot parse "{text}" to a valid duration') from error
-    milliseconds = float(text) * 1000
     if not MIN_MS <= milliseconds <= MAX_MS:
         raise ValueError(f'cannot parse "{text}" to a valid duration. It overflows int64')
     return math.trunc(milliseconds)
-
-
-def format_time_ms(time_ms: int) -> str:
-    """Return a time in ms as RFC 3339 in UTC."""
-    moment = _EPOCH + timedelta(milliseconds=time_ms)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _zone(sign: str | None, hours: str | None, minutes: str | None) -> timezone:

@@ -1,0 +1,75 @@
+"""uvicorn's connection with the bounds that it lacks: how long, and how large, a head may be.
+
+Without them one client, unknown to us, could hold every connection by sending its headers slowly,
+or fill the memory by never ending them.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+# A query string can carry a query.
+MAX_HEAD_BYTES: Final = 128 * 1024
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes a connection whose client owes us the rest of a request for too long.
+
+    That is the rest of a head, from the opening of the connection or from its first byte, and the
+    rest of a body that was answered already. Between requests uvicorn's own patience holds.
+    """
+
+    patience_seconds = 10.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  uvicorn's own, passed on
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._head_bytes = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own narrowing
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._settle()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse *data*, and look at what is still owed after it."""
+        within_head = self._in_head
+        super().data_received(data)
+        if within_head and self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+        if self._in_head or self.cycle.response_complete:
+            self._wait()
+
+    def on_message_begin(self) -> None:
+        """Begin to count the bytes of a head."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Take the head as it is now: complete."""
+        self._in_head = False
+        self._settle()
+        super().on_headers_complete()
+
+    def _wait(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.patience_seconds, self._give_up)
+
+    def _settle(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        self.transport.close()
