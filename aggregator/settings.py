@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
-    AnyHttpUrl,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -196,12 +195,3 @@ class HttpAuth(Settings):
         if len(given) > 1:
             raise ValueError(f"give one way to authenticate, not {' and '.join(given)}")
         return self
-
-
-class HttpEndpoint(Settings):
-    """A server we call."""
-
-    url: AnyHttpUrl
-    auth: HttpAuth = HttpAuth()
-    tls: Tls = Tls()
-    proxy_url: AnyHttpUrl | None = None

@@ -118,10 +118,6 @@ class Freshness:
             for subject in subjects(cluster, self._groups)
         ]
 
-    def units_read(self, matchers: Sequence[Matcher], now_ms: int) -> list[Unit]:
-        """Return the units that a selector can read, in the order of the registry."""
-        return [unit for unit, _ in self._units_read(matchers, now_ms)]
-
     def missing_at(self, matchers: Sequence[Matcher], time_ms: int, now_ms: int) -> list[Unit]:
         """Return the expected units a selector reads that have no data for *time_ms*.
 
@@ -156,6 +152,7 @@ class Freshness:
     def _units_read(
         self, matchers: Sequence[Matcher], now_ms: int
     ) -> Iterator[tuple[Unit, tuple[Gap, ...]]]:
+        """Yield the units that a selector can read, and their open gaps, in registry order."""
         groups = {
             subject: reads_subject(matchers, subject, self._group_names)
             for subject in self._group_names

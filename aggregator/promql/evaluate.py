@@ -47,7 +47,6 @@ from aggregator.promql.plan import (
 )
 
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
-_RELABELLING = frozenset({"label_replace", "label_join"})
 
 
 def evaluate(node: Node, context: Context) -> StepMatrix:
