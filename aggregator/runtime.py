@@ -1,10 +1,12 @@
 """Builds the parts from the configuration and joins them; nothing else does."""
 
 import gc
+import os
 import resource
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from aggregator.notify.pipeline import Notifier
 from aggregator.profile.load import load_profile
 from aggregator.promql.engine import Engine
 from aggregator.promql.result import QueryResult
-from aggregator.rules.groups import load_groups
+from aggregator.rules.groups import RuleGroup, load_groups
 from aggregator.rules.runner import Tools
 from aggregator.rules.scheduler import RuleScheduler
 from aggregator.state.alerts import AlertStates
@@ -76,14 +78,18 @@ class Runtime:
         self._config = config
         self._profile = load_profile(config.collect.profile, base=base)
         groups = load_groups(config.rules.paths(base), config.rules)
-        self._store: Store = open_store(config.store)
-        try:
+        with ExitStack() as opened:
+            self._store: Store = open_store(config.store)
+            opened.callback(self._store.close)
             self._state = open_database(config.store.path / "state.db")
-        except StoreError:
-            self._store.close()
-            raise
+            opened.callback(self._state.close)
+            self._join(Registry(config.clusters, config.collect), groups)
+            opened.pop_all()
+
+    def _join(self, registry: Registry, groups: Sequence[RuleGroup]) -> None:
+        """Build the parts over the open store and state."""
+        config = self._config
         self._engine = Engine(self._store)
-        registry = Registry(config.clusters, config.collect)
         self._writer = StoreWriter(self._store, flush_seconds=_flush_seconds(registry))
         self._retention = Loop("retention", self._forget_old)
         self._bindings, self._gaps = Bindings(self._state), Gaps(self._state)
@@ -134,17 +140,18 @@ class Runtime:
 
     def stop(self) -> None:
         """Stop every part, in the order that loses nothing."""
-        self._server.stop()
-        if self._grafana is not None:
-            self._grafana.stop()
-        self._rules.stop()
-        if self._notifier is not None:
-            self._notifier.stop()
-        self._retention.stop()
-        self._writer.stop()
-        self._collector.stop()
-        self._state.close()
-        self._store.close()
+        with ExitStack() as opened:  # the engine ends the process badly if it is left open
+            opened.callback(self._store.close)
+            opened.callback(self._state.close)
+            self._server.stop()
+            if self._grafana is not None:
+                self._grafana.stop()
+            self._rules.stop()
+            if self._notifier is not None:
+                self._notifier.stop()
+            self._retention.stop()
+            self._writer.stop()
+            self._collector.stop()
 
     def apply(self, config: FleetConfig) -> None:
         """Collect the clusters of *config* from now on."""
@@ -257,12 +264,16 @@ def _flush_seconds(registry: Registry) -> float:
 
 
 def prepare_process() -> None:
-    """Raise limits and check what would break the process silently. Raises `ConfigError`."""
+    """Set what holds for the whole process, and check what would break it silently.
+
+    Raises `ConfigError`.
+    """
     if find_spec("urllib3_future") is not None:
         raise ConfigError(
             "the package urllib3-future replaces urllib3 under requests and leaks threads; "
             "uninstall it: pip uninstall urllib3-future niquests, then reinstall urllib3"
         )
+    os.umask(0o077)  # what we store is for our own user
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     tune_process()

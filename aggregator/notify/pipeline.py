@@ -34,7 +34,7 @@ class Notifier:
         external_url: str,
         now_ms: Callable[[], int],
     ) -> None:
-        """Build the pipeline; `start` makes it run. Raises OSError for an unusable CA file."""
+        """Build the pipeline; `start` makes it run. Raises `ConfigError` for a bad CA file."""
         self._route, self._settings = settings.route, settings
         self._outbox, self._external_url, self._now_ms = notifications, external_url, now_ms
         self._groups = Groups(settings.route)

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from aggregator.errors import NotifyError
+from aggregator.errors import ConfigError, NotifyError
 from aggregator.model.alerts import Alert, LabelSet
 from aggregator.notify.notification import Notification
 from aggregator.settings import Duration, Settings, parse_duration_ms
@@ -58,13 +58,17 @@ class Webhook:
     """Posts notifications to one address."""
 
     def __init__(self, name: str, settings: WebhookSettings) -> None:
-        """Prepare the receiver *name*. Raises OSError if the CA file cannot be used."""
+        """Prepare the receiver *name*. Raises `ConfigError` if the CA file cannot be used."""
         self.name, self._settings = name, settings
-        self._http = BoundedSession(
-            timeout_seconds=settings.timeout / 1000,
-            max_bytes=_MAX_ANSWER_BYTES,
-            ca_file=settings.ca_file,
-        )
+        try:
+            self._http = BoundedSession(
+                timeout_seconds=settings.timeout / 1000,
+                max_bytes=_MAX_ANSWER_BYTES,
+                ca_file=settings.ca_file,
+            )
+        except OSError as error:
+            message = f"{name}: {settings.ca_file} cannot be used ({error.strerror or error})"
+            raise ConfigError(message, path="notify.receivers") from error
 
     def notify(self, notification: Notification) -> None:
         """Send *notification*, or raise `NotifyError` and say whether to try again."""
