@@ -8,6 +8,8 @@ import sys
 
 import structlog
 
+from aggregator.cli.output import printable
+
 
 def configure_logging(*, json: bool) -> None:
     """Send our events and the libraries' warnings to standard error."""
@@ -16,6 +18,7 @@ def configure_logging(*, json: bool) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         stamp,
+        _on_one_line,
     ]
     render: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -37,3 +40,13 @@ def configure_logging(*, json: bool) -> None:
     )
     # A missed run is a fact we count ourselves; the library's own line adds nothing.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+def _on_one_line(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Write out what would start a new line or act on a terminal: clusters choose label values."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = printable(value)
+    return event
