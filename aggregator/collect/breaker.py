@@ -21,8 +21,9 @@ class Breaker:
         return self.failures > 0
 
     def is_open(self, now_ms: int) -> bool:
-        """Tell whether the cluster is left alone at *now_ms*."""
-        return self.open_until_ms is not None and now_ms < self.open_until_ms
+        """Tell whether the cluster is left alone at *now_ms*; a clock set back ends it early."""
+        left_ms = 0 if self.open_until_ms is None else self.open_until_ms - now_ms
+        return 0 < left_ms <= _LONGEST_MS
 
     def failed(self, now_ms: int) -> "Breaker":
         """Return the breaker after another failure: from the third on it opens, 30 s to 300 s."""

@@ -36,6 +36,7 @@ def test_breaker_backs_off():
     assert waits == [None, None, 30_000, 60_000, 120_000, 240_000, 300_000, 300_000, 300_000]
     assert breaker.is_open(300_999)
     assert not breaker.is_open(301_000)
+    assert not breaker.is_open(-3_600_000), "the clock was set back"
 
 
 def test_first_failure_means_probing():
