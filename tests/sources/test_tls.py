@@ -215,6 +215,13 @@ def proxied(server: WireServer, url: str, tls: dict[str, object]) -> PrometheusS
     return source_of(url, tls, proxy_url=proxy_url)
 
 
+def test_a_proxy_password_is_not_shown():
+    """Settings printed by accident do not show a proxy's password."""
+    proxy_url = "http://user:pr0xy-pass@proxy.example"
+    settings = PrometheusSettings.model_validate({"url": "http://x", "proxy_url": proxy_url})
+    assert "pr0xy-pass" not in f"{settings!r} {settings}"
+
+
 def test_a_proxy_is_used_for_both_schemes(trusted):
     """Https goes through a CONNECT tunnel and is verified end to end; http is forwarded."""
     with tls_server(trusted) as (url, _):
