@@ -1,7 +1,8 @@
-"""`aggregator clusters`: the clusters a running server watches."""
+"""`aggregator clusters`: the clusters a running server watches, and all about one of them."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -10,16 +11,24 @@ from aggregator.cli.options import SERVER, ServerUrl, TokenFile
 from aggregator.cli.output import Format
 from aggregator.client.connection import Connection
 
+app = typer.Typer(help="The clusters a running server watches.")
 _COLUMNS = ("cluster", "region", "state", "age", "series", "error")
+_SUBJECT_COLUMNS = ("data", "state", "age", "note")
 
 
+@app.callback(invoke_without_command=True)
 def clusters(
+    context: typer.Context,
     region: Annotated[str, typer.Option(help="Only the clusters of this region.")] = "",
     format: Annotated[Format, typer.Option("-o", "--output")] = Format.TABLE,  # noqa: A002  the option's value
     server: ServerUrl = SERVER,
     token_file: TokenFile = None,
 ) -> int:
     """List the clusters: region, state, age of their data, last error."""
+    if context.invoked_subcommand is not None:  # options may stand before `show` too
+        place = {"server": server, "token_file": token_file}
+        context.default_map = {context.invoked_subcommand: place}
+        return 0
     with Connection(server, token_file=token_file) as connection:
         answer = connection.fleet("clusters", {"region": region} if region else None)
     output.warn(answer.warnings)
@@ -34,16 +43,65 @@ def clusters(
     return 0
 
 
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the cluster.")],
+    format: Annotated[Format, typer.Option("-o", "--output")] = Format.TABLE,  # noqa: A002  the option's value
+    server: ServerUrl = SERVER,
+    token_file: TokenFile = None,
+) -> int:
+    """Show one cluster: the state of each part of its data, what serves its metrics, gaps."""
+    with Connection(server, token_file=token_file) as connection:
+        answer = connection.fleet(f"clusters/{quote(name, safe='')}")
+    cluster = answer.document["cluster"]
+    subjects = [
+        [str(each["subject"]), str(each["state"]), _known_age(each), str(each["note"])]
+        for each in cluster["subjects"]
+    ]
+    bindings = [
+        [str(each["metric"]), ", ".join(each["candidates"]), each["quality"], each["reason"]]
+        for each in cluster["bindings"]
+    ]
+    gaps = [
+        [
+            str(each["subject"]),
+            output.clock(each["start"]),
+            output.clock(each["end"]),
+            each["reason"],
+        ]
+        for each in cluster["gaps"]
+    ]
+    match format:
+        case Format.JSON:
+            output.json(answer.document)
+        case Format.CSV:
+            output.comma_separated(_SUBJECT_COLUMNS, subjects)
+        case Format.TABLE:
+            output.table(_COLUMNS, [_row(cluster)])
+            for columns, rows in (
+                (_SUBJECT_COLUMNS, subjects),
+                (("metric", "candidates", "quality", "reason"), bindings),
+                (("gap in", "from", "to", "reason"), gaps),
+            ):
+                if rows:
+                    print()
+                    output.table(columns, rows)
+    return 0
+
+
 def _row(cluster: Mapping[str, Any]) -> list[str]:
-    age = cluster["age_seconds"]
     return [
         str(cluster["cluster"]),
         str(cluster["region"]),
         str(cluster["state"]),
-        "-" if age is None else _age(age),
+        _known_age(cluster),
         str(sum(cluster.get("series", {}).values())),
         str(cluster["error"]),
     ]
+
+
+def _known_age(part: Mapping[str, Any]) -> str:
+    return "-" if part["age_seconds"] is None else _age(part["age_seconds"])
 
 
 def _age(seconds: float) -> str:

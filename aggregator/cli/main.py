@@ -30,7 +30,7 @@ app.command("serve")(serve.serve)
 app.add_typer(demo.app, name="demo")
 app.add_typer(config.app, name="config")
 app.command("query")(query.query)
-app.command("clusters")(clusters.clusters)
+app.add_typer(clusters.app, name="clusters")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 import csv
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import Enum
 
 import orjson
@@ -49,6 +50,12 @@ def warn(texts: Sequence[str]) -> None:
     """Print warnings where they do not mix with the data."""
     for text in texts:
         print(f"warning: {printable(text)}", file=sys.stderr)
+
+
+def clock(seconds: float) -> str:
+    """Return a time in s since 1970 as RFC 3339, with milliseconds only if there are any."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(".000", "")
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -58,7 +57,7 @@ def _cells(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         result = [{"metric": {}, "value": result}]
     names = sorted({name for series in result for name in series["metric"]})
     rows = [
-        [*(series["metric"].get(name, "") for name in names), _clock(seconds), value]
+        [*(series["metric"].get(name, "") for name in names), output.clock(seconds), value]
         for series in result
         for seconds, value in _points(series)
     ]
@@ -67,11 +66,6 @@ def _cells(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 def _points(series: Mapping[str, Any]) -> Sequence[tuple[float, str]]:
     return series["values"] if "values" in series else [series["value"]]
-
-
-def _clock(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(".000", "")
 
 
 def _duration_seconds(text: str) -> float:

@@ -82,6 +82,29 @@ def test_clusters(capsys):
     assert lines[3].split() == ["us-2", "us", "never", "-", "0"]
 
 
+def test_one_cluster(capsys):
+    """One cluster is shown with the state of its data, what serves its metrics, and its gaps."""
+    cluster = {
+        **CLUSTERS[0],
+        "subjects": [{"subject": "fleet:nodes", "state": "late", "age_seconds": 99.0, "note": "x"}],
+        "bindings": [
+            {"metric": "fleet:m", "candidates": ["ksm"], "quality": "exact", "reason": ""}
+        ],
+        "gaps": [{"subject": "raw:up", "start": 0.0, "end": 60.0, "reason": "\x1b[2J"}],
+    }
+    body = json.dumps({"cluster": cluster, "sources": []}).encode()
+    with scripted(lambda _: Response(body=body)) as server:
+        assert main(["clusters", "--server", server.url, "show", "eu-1", "-o", "csv"]) == 0
+        assert capsys.readouterr().out.splitlines()[1] == "fleet:nodes,late,99 s,x"
+        assert main(["clusters", "show", "eu-1", "--server", server.url]) == 0
+        assert {request.path for request in server.requests} == {"/api/v1/clusters/eu-1"}
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1][:3] == ["eu-1", "europe", "ok"]
+    assert ["fleet:nodes", "late", "99", "s", "x"] in rows
+    assert ["fleet:m", "ksm", "exact"] in rows
+    assert ["raw:up", "1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z", "\\x1b[2J"] in rows
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [(["query", "sum("], 2), (["query", "up * on(x) group_left up{"], 2), (["query"], 2),
