@@ -63,6 +63,11 @@ CYCLES_SKIPPED = Counter(
 QUEUE_SAMPLES = Gauge(
     "aggregator_writer_queue_samples", "Samples waiting for the writer.", registry=REGISTRY
 )
+QUEUE_LIMIT_SAMPLES = Gauge(
+    "aggregator_writer_queue_limit_samples",
+    "Samples that may wait for the writer before collectors are held back.",
+    registry=REGISTRY,
+)
 SAMPLES_WRITTEN = Counter("aggregator_samples_written_total", "Samples stored.", registry=REGISTRY)
 WRITE_SECONDS = Histogram(
     "aggregator_write_duration_seconds",

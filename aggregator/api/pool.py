@@ -49,7 +49,7 @@ class FairPool:
         with self._changed:
             self._stopped = True
             self._lines.clear()
-            self._waiting = 0
+            self._count(-self._waiting)
             self._changed.notify_all()
         for loop in self._loops:
             loop.stop(timeout_seconds=_END_SECONDS)
@@ -63,7 +63,7 @@ class FairPool:
                 return False
             line.append(job)
             self._lines[client] = line
-            self._waiting += 1
+            self._count(1)
             self._changed.notify()
         return True
 
@@ -98,13 +98,17 @@ class FairPool:
         for client, line in self._lines.items():
             if young[client] < self._young_of_one and held[client] < self._threads_of_one:
                 job = line.popleft()
-                self._waiting -= 1
+                self._count(-1)
                 self._lines.move_to_end(client)
                 if not line:
                     del self._lines[client]
                 self._running[thread] = (client, self._clock())
                 return job
         return None
+
+    def _count(self, jobs: int) -> None:
+        self._waiting += jobs
+        telemetry.POOL_WAITING.labels("api").set(self._waiting)
 
     def _until_older(self) -> float | None:
         """Return the seconds until a running job stops counting; None if nothing waits."""

@@ -59,6 +59,7 @@ class StoreWriter:
         self._closed = False
         self._failures = 0
         self._loop = supervise.Loop(_NAME, self._step)
+        telemetry.QUEUE_LIMIT_SAMPLES.set(max_queued_samples)
 
     def start(self) -> None:
         """Start the thread."""

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from aggregator import telemetry
 from aggregator.api.pool import FairPool
 
 DEADLINE = 10.0
@@ -58,6 +59,18 @@ def test_clients_take_turns(pool):
     release.set()
     assert done.wait(DEADLINE)
     assert order.index("late") <= 2
+
+
+def test_what_waits_is_exposed(pool):
+    """Our own metrics say how many requests wait, and that none does any more."""
+    release, done = _blocker(pool, "first"), threading.Event()
+    waiting = telemetry.POOL_WAITING.labels("api")._value
+    assert pool.submit("second", lambda: None)
+    assert pool.submit("third", done.set)
+    assert waiting.get() == 2
+    release.set()
+    assert done.wait(DEADLINE)
+    assert waiting.get() == 0
 
 
 def test_an_old_request_lets_the_next_one_start(pool, clock):
