@@ -25,6 +25,8 @@ class PrometheusSettings(Settings):
         for url in self.urls:
             if url.username or url.password:
                 raise ValueError("credentials do not belong in a URL; use auth")
+            if url.query is not None or url.fragment is not None:
+                raise ValueError("a URL goes up to but not including /api/v1, without parameters")
         return self
 
     @property

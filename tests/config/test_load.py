@@ -59,6 +59,7 @@ def test_a_cluster_needs_a_name_a_region_and_a_url(tmp_path: Path) -> None:
             GOOD + "    collect: {interval: 5m}\n",
             "fleet.yaml:6: clusters[0].collect.interval: must",
         ),
+        (GOOD.replace("9090", "9090/?a=b"), "fleet.yaml:4: clusters[0].prometheus: a URL goes up"),
         (
             GOOD + "      selector: a b\n",
             "fleet.yaml:4: clusters[0].prometheus: selector: is not a",
