@@ -6,7 +6,6 @@ is simulated, so that ten minutes take as long as the work does and a day passes
 
 import argparse
 import contextlib
-import gc
 import sys
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from aggregator.fleet.registry import Registry
 from aggregator.fleet.settings import ClusterSettings, CollectSettings
 from aggregator.model.samples import SampleBlock
 from aggregator.profile.format import Profile
+from aggregator.runtime import settle_memory
 from aggregator.state.bindings import Bindings
 from aggregator.state.database import open_database
 from aggregator.state.gaps import Gaps
@@ -35,7 +35,7 @@ from tests.benchmarks.processes import helper
 from tests.benchmarks.report import Row, publish
 from tests.servers import answers, free_port, wait_until
 
-SERIES, INTERVAL_SECONDS, MINUTES = 50_000, 15, 10
+SERIES, INTERVAL_SECONDS, MINUTES, WARM_UP = 50_000, 15, 10, 8
 DAY_MS = 86_400_000
 
 
@@ -51,19 +51,15 @@ class Clock:
 
 
 def rss_mb() -> float:
-    """Return the resident size of this process after a collection of garbage."""
-    gc.collect()
+    """Return the resident size of this process after what the server does every ten minutes."""
+    settle_memory()
     return psutil.Process().memory_info().rss / 2**20
 
 
-def collector(path: str, port: int, series: int, context: Context) -> ClusterCollector:
-    """Return the collector of the cluster that serves *path* of the fake server."""
+def collector(port: int, series: int, context: Context) -> ClusterCollector:
+    """Return the collector of the churning cluster."""
     own = ClusterSettings.model_validate(
-        {
-            "name": path,
-            "region": "bench",
-            "prometheus": {"url": f"http://127.0.0.1:{port}/{path}"},
-        }
+        {"name": "one", "region": "bench", "prometheus": {"url": f"http://127.0.0.1:{port}"}}
     )
     defaults = CollectSettings.model_validate(
         {
@@ -101,15 +97,16 @@ def main() -> int:
     quick = parser.parse_args().quick
     restart_tuned(__spec__.name, sys.argv[1:])  # as the server does
     series, minutes = (5_000, 3) if quick else (SERIES, MINUTES)
+    clock = Clock()
+    begin = clock.now_ms // 1000 + WARM_UP * INTERVAL_SECONDS
+    tune_process()
     with contextlib.ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = free_port()
-        arguments = [str(port), str(series), str(INTERVAL_SECONDS)]
+        arguments = [str(number) for number in (port, series, begin, begin + 60 * minutes)]
         stack.enter_context(helper("tests.benchmarks.fake_churn", arguments))
-        ready = f"http://127.0.0.1:{port}/steady/api/v1/query?query=1"
+        ready = f"http://127.0.0.1:{port}/api/v1/query?query=1"
         wait_until(lambda: answers(ready), 20, "the fake source answers")
-        tune_process()
-        clock = Clock()
         store = open_store(StoreSettings(path=base / "store"))
         stack.callback(store.close)
         state = open_database(base / "state.db")
@@ -126,23 +123,22 @@ def main() -> int:
             health=HealthBoard(),
             now=clock,
         )
-        steady = collector("steady", port, series, context)
-        stack.callback(steady.close)
-        cycles(steady, clock, 8)
+        source = collector(port, series, context)
+        stack.callback(source.close)
+        cycles(source, clock, WARM_UP)
         drain(writer)
         before, known = rss_mb(), store.series_count
-        churning = collector("churn", port, series, context)
         begun = time.monotonic()
-        cycles(churning, clock, minutes * 60 // INTERVAL_SECONDS)
+        cycles(source, clock, minutes * 60 // INTERVAL_SECONDS)
         drain(writer)
         took = time.monotonic() - begun
         peak, churned = rss_mb(), store.series_count - known
-        churning.close()
-        clock.now_ms += 2 * DAY_MS
-        cycles(steady, clock, 4)
-        drain(writer)
+        for _ in range(2):  # those that were there last get their stale markers after the first
+            clock.now_ms += 2 * DAY_MS
+            cycles(source, clock, WARM_UP)
+            drain(writer)
         forgotten = store.expire(clock.now_ms - DAY_MS)
-        cycles(steady, clock, 4)
+        cycles(source, clock, WARM_UP)
         drain(writer)
         after = rss_mb()
     expected = series * minutes * 60 // INTERVAL_SECONDS

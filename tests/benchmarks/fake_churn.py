@@ -1,19 +1,19 @@
-"""A process that answers as one Prometheus whose series are all new at every collection.
+"""A process that answers as one Prometheus whose series are all new every 15 s, for a while.
 
-    python -m tests.benchmarks.fake_churn PORT SERIES INTERVAL_SECONDS
+    python -m tests.benchmarks.fake_churn PORT SERIES BEGIN END
 
-Before the time of the first churned answer the series stay the same; the path chooses:
-`/steady/api/v1/query` or `/churn/api/v1/query`.
+Between the times BEGIN and END (s since 1970) every quarter of a minute has SERIES series of its
+own; before and after, they stay the same.
 """
 
 import asyncio
 import gzip
-import math
 import sys
 
 from tests.benchmarks.fake_fleet import FakeCluster
 
-SERIES, INTERVAL = 50_000, 15
+SERIES, BEGIN, END = 50_000, 0, 0
+INTERVAL = 15
 
 
 def rows(time: float, generation: int, template: str) -> str:
@@ -29,12 +29,12 @@ def rows(time: float, generation: int, template: str) -> str:
 class ChurningCluster(FakeCluster):
     """Answers one connection."""
 
-    def reply(self, path: str, query: dict[str, list[str]]) -> bytes:
+    def reply(self, _path: str, query: dict[str, list[str]]) -> bytes:
         """Return the compressed answer of one query."""
         expression, time = query.get("query", [""])[0], float(query.get("time", ["0"])[0])
         if "churn_total" not in expression:
             return gzip.compress(b'{"status":"success","data":{"resultType":"vector","result":[]}}')
-        generation = math.floor(time / INTERVAL) if path.startswith("/churn") else 0
+        generation = int(time // INTERVAL) if BEGIN <= time < END else 0
         ranged = "[" in expression
         kind = "matrix" if ranged else "vector"
         template = '"values":[[{0:.3f},"{1}"]]' if ranged else '"value":[{0:.3f},"{1}"]'
@@ -45,8 +45,8 @@ class ChurningCluster(FakeCluster):
 
 async def main() -> None:
     """Serve until the process is ended."""
-    global SERIES, INTERVAL
-    port, SERIES, INTERVAL = (int(argument) for argument in sys.argv[1:4])
+    global SERIES, BEGIN, END
+    port, SERIES, BEGIN, END = (int(argument) for argument in sys.argv[1:5])
     loop = asyncio.get_running_loop()
     server = await loop.create_server(ChurningCluster, "127.0.0.1", port)
     await server.serve_forever()
