@@ -24,9 +24,14 @@ def serve(directory: Path, port: int, more: str = "") -> subprocess.CompletedPro
     (directory / "fleet.yaml").write_text(
         f"api: {{listen: '127.0.0.1:{port}'}}\nstore: {{path: {directory / 'data'}}}\n{more}"
     )
-    command = [sys.executable, "-m", "aggregator", "serve", "-c", "fleet.yaml"]
+    command = Path(sys.executable).with_name("aggregator")
     return subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+        [command, "serve", "-c", "fleet.yaml"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -59,3 +64,9 @@ def test_unusable_ca_file(tmp_path: Path) -> None:
         "error: notify.receivers: pager: missing.pem cannot be used (No such file or directory)\n"
     )
     assert done.returncode == 2
+
+
+def test_foreign_directory(tmp_path: Path, taken: int) -> None:
+    """Nothing in the directory where the server is started is imported."""
+    (tmp_path / "yaml.py").write_text("raise SystemExit('imported')\n")
+    assert serve(tmp_path, taken).returncode == 2

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 # Python's own allocator gives memory back by the megabyte, and one living string keeps a megabyte
 # of dead ones: after 2 M series had come and gone, memory stayed at 1.7 times what it was before;
@@ -11,10 +12,14 @@ _LONG_LIVED = frozenset({"serve", "demo"})
 
 
 def restart_tuned(module: str, arguments: list[str]) -> None:
-    """Replace this process by `python -m MODULE ARGUMENTS` unless it is tuned already."""
+    """Replace this process by `python -m MODULE ARGUMENTS` unless it is tuned already.
+
+    The working directory lends it no modules that it did not lend us.
+    """
     missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     if missing:
-        command = [sys.executable, "-m", module, *arguments]
+        safe_path = [] if str(Path.cwd()) in sys.path[:1] else ["-P"]
+        command = [sys.executable, *safe_path, "-m", module, *arguments]
         os.execve(sys.executable, command, os.environ | missing)  # noqa: S606  our own program
 
 

@@ -4,18 +4,21 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import structlog
+
 from aggregator import telemetry
 from aggregator.collect.breaker import Breaker
 from aggregator.collect.context import Context
 from aggregator.collect.cycle import ClusterCollector
 from aggregator.collect.pools import Pools
 from aggregator.collect.schedule import Schedule
-from aggregator.errors import SourceError
+from aggregator.errors import SourceError, StoreError
 from aggregator.fleet.health import Outcome
 from aggregator.fleet.registry import Cluster, Registry
 from aggregator.profile.format import Profile
 from aggregator.supervise import Loop
 
+_LOG = structlog.get_logger(__name__)
 _COMMIT_SECONDS = 1.0
 
 
@@ -186,9 +189,12 @@ class Collector:
     def _forget(self, name: str) -> None:
         """Drop what is known of a cluster that left the registry."""
         context = self._context
-        context.watermarks.forget(name)
-        context.gaps.forget(cluster=name)
-        context.bindings.forget(name)
+        try:
+            context.watermarks.forget(name)
+            context.gaps.forget(cluster=name)
+            context.bindings.forget(name)
+        except StoreError as error:  # a full disk must not end a reload halfway
+            _LOG.error("a cluster that left is forgotten at the next start", error=str(error))
         context.health.forget(name)
         telemetry.forget_cluster(name)
 

@@ -224,6 +224,16 @@ def test_state_of_clusters_that_left_meanwhile(stage: Stage):
         assert stage.context.watermarks.of("gone") == {}
 
 
+def test_reload_while_the_state_cannot_be_written(stage: Stage):
+    """A cluster that cannot be forgotten just now leaves, and others come, all the same."""
+    one, two = ({name: stage.server.url} for name in ("one", "two"))
+    with collecting(stage, registry(one)) as collector:
+        with stage.context.bindings._database.transaction() as connection:
+            connection.exec_driver_sql("DROP TABLE bindings")
+        collector.apply(registry(two))
+        assert list(collector._slots) == ["two"]
+
+
 def test_watermarks_become_durable(stage: Stage):
     """Watermarks reach the state file within seconds, and at the end."""
     stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
