@@ -38,7 +38,12 @@ class Pace:
 
     @property
     def blind_seconds(self) -> float:
-        """For how long after an event the centre may still differ."""
+        """For how long after an event the centre may still differ: two collection intervals."""
+        return 2 * self.interval
+
+    @property
+    def settled_seconds(self) -> float:
+        """How old an instant is, at most, when the centre has everything of it."""
         return 2 * self.interval + self.lag + self.scrape
 
 
@@ -110,7 +115,7 @@ def play(sources: list[Source], pace: Pace) -> tuple[float, list[float], float]:
         events.append(time.time())
         time.sleep(pace.between)
     time.sleep(pace.after)
-    return begin, events, time.time() - pace.blind_seconds
+    return begin, events, time.time() - pace.settled_seconds
 
 
 def instants(
