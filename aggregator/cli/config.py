@@ -17,6 +17,7 @@ def check(config: ConfigFile = DEFAULT_FILE) -> int:
         from aggregator.config.load import load_config
         from aggregator.profile.lint import lint
         from aggregator.profile.load import load_profile
+        from aggregator.profile.regions import region_warning
         from aggregator.rules.groups import load_groups
     loaded = load_config(config)
     settings = loaded.config
@@ -25,6 +26,11 @@ def check(config: ConfigFile = DEFAULT_FILE) -> int:
     groups = load_groups(settings.rules.paths(config.parent), settings.rules)
     for problem in problems:
         print(f"problem: {problem}")
+    for cluster in settings.clusters:
+        provided = cluster.labels.get("provider_region", "")
+        warning = region_warning(cluster.name, cluster.region, provided)
+        if warning is not None:  # the operator's word counts
+            print(f"warning: {warning}")
     regions = {cluster.region for cluster in settings.clusters}
     rules = sum(len(group.rules) for group in groups)
     print(

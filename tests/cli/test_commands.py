@@ -118,6 +118,16 @@ def test_status(seeded, capsys, arguments, status):
     capsys.readouterr()
 
 
+def test_a_region_that_does_not_fit_is_told(tmp_path, capsys):
+    """`config check` warns where `provider_region` says otherwise; the operator's word counts."""
+    file = tmp_path / "fleet.yaml"
+    cluster = "{name: a, region: us, prometheus: {url: 'http://x'}, labels: {provider_region: %s}}"
+    for place, warned in (("eu-west-1", True), ("us-east-1", False)):
+        file.write_text(f"clusters: [{cluster % place}]\nrules: {{files: []}}\n")
+        assert main(["config", "check", "-c", str(file)]) == 0
+        assert ("warning: cluster a: region is 'us'" in capsys.readouterr().out) is warned
+
+
 def test_problems(capsys):
     """The exit status is 1, with a reason, when the server cannot be asked."""
     assert main(["clusters", "--server", "http://127.0.0.1:9"]) == 1
