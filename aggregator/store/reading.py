@@ -13,8 +13,8 @@ from aggregator.store.conflicts import settled
 from aggregator.store.pool import Pool
 
 _RUN_SERIES = 2_000
-_RUN_SAMPLES = 1_500_000
-_RUN_LIMIT = 3_000_000
+_RUN_SAMPLES = 700_000
+_RUN_LIMIT = 1_400_000
 _NO_LIMIT = 1 << 62
 _END_OF_TIME_MS = 5_662_310_400_000  # 2149-06-07: the last day the tables can tell
 # the first run assumes a sample each 10 s, the later ones what the run before had
