@@ -61,6 +61,10 @@ class Groups:
                 flushes.append(Flush(key, group.labels, alerts))
         return flushes
 
+    def postpone(self, flush: Flush, time_ms: int) -> None:
+        """Look at the group of *flush* again at *time_ms*."""
+        self._groups[flush.key].flush_ms = time_ms
+
     def settle(self, flush: Flush) -> None:
         """Forget the alerts that were resolved in *flush* and have not changed since."""
         group = self._groups[flush.key]

@@ -7,7 +7,10 @@ and what waits to be sent is durable: a restart loses nothing and repeats nothin
 import threading
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from aggregator import telemetry
+from aggregator.errors import StoreError
 from aggregator.model.alerts import Alert
 from aggregator.notify.dedup import is_news, told
 from aggregator.notify.group import Flush, Groups
@@ -18,8 +21,10 @@ from aggregator.notify.settings import NotifySettings, ReceiverSettings
 from aggregator.state.notifications import Notifications
 from aggregator.supervise import Loop
 
+_LOG = structlog.get_logger(__name__)
 _POLL_SECONDS = 0.2
 _BATCH = 100
+_AGAIN_MS = 5_000
 _FORGET_MS = 5 * 86_400_000
 
 
@@ -65,7 +70,13 @@ class Notifier:
         with self._lock:
             flushes = self._groups.due(now_ms)
         for flush in flushes:
-            self._decide(flush, now_ms)
+            try:
+                self._decide(flush, now_ms)
+            except StoreError as error:  # the other groups' news does not wait for this one's
+                _LOG.error("a group's news is not durable yet", group=flush.key, error=str(error))
+                with self._lock:
+                    self._groups.postpone(flush, now_ms + _AGAIN_MS)
+                continue
             with self._lock:
                 self._groups.settle(flush)
         if flushes:

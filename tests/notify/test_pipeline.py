@@ -102,6 +102,26 @@ def test_firing_then_resolved(database: Database) -> None:
     ]
 
 
+def test_a_full_disk_delays_no_page_for_long(database: Database) -> None:
+    """News that cannot be made durable is tried again within seconds, not a group interval."""
+    pager, clock = Pager(), Clock()
+    with scripted(pager.answer) as server, _running(server.url, database, clock) as notifier:
+        _execute(database, "ALTER TABLE notification_groups RENAME TO hidden")
+        notifier.submit([_alert("eu-1", start=T0 - MINUTE)])
+        wait_until(
+            lambda: notifier._groups._groups['{}:{alertname="A"}'].flush_ms > T0, SOON, "a try"
+        )
+        _execute(database, "ALTER TABLE hidden RENAME TO notification_groups")
+        clock.now += 10_000
+        wait_until(lambda: pager.bodies, SOON, "the notification")
+    assert pager.told == [("firing", ["eu-1 firing"])]
+
+
+def _execute(database: Database, statement: str) -> None:
+    with database.transaction() as connection:
+        connection.exec_driver_sql(statement)
+
+
 def test_a_receiver_that_is_down_gets_everything_later(database: Database) -> None:
     """Failures are retried with a growing pause, in order, and survive a restart."""
     pager, clock, outbox = Pager(), Clock(), Notifications(database)
