@@ -10,7 +10,7 @@ import pytest
 
 from tests.expositions import exposed
 from tests.integration.fidelity import ask, samples
-from tests.servers import aggregator, free_port, prometheus, wait_until
+from tests.servers import RealServer, aggregator, free_port, prometheus, wait_until
 
 SELECTOR = '{__name__=~"node_.*|process_.*"}'
 KILLS = 10
@@ -39,20 +39,28 @@ def test_acknowledged_samples_survive_kill_9(tmp_path: Path, shared_dir: Path) -
                 f" raw: [{{match: '{SELECTOR}'}}]}}\n"
                 f"clusters: [{{name: one, region: test, prometheus: {{url: '{source.url}'}}}}]\n"
             )
+            # Looked at with the source out of reach, or the overlap would bring back what was lost.
+            alone = fleet.replace(source.url, f"http://127.0.0.1:{free_port()}")
+            reached = []
             for _ in range(KILLS):
                 with aggregator(tmp_path / "centre", fleet, "/healthz") as centre:
                     time.sleep(dice.uniform(0.3, 4.0))
                     centre.process.send_signal(signal.SIGKILL)
                     centre.process.wait(10)
-            until_ms = watermark_ms(tmp_path / "centre")
-            assert until_ms > begin_ms
-            # The source is out of reach now, or the overlap would bring back what was lost.
-            alone = fleet.replace(source.url, f"http://127.0.0.1:{free_port()}")
-            with aggregator(tmp_path / "centre", alone) as centre:
-                seconds = (until_ms - begin_ms) // 1000
-                end = until_ms / 1000
-                theirs = samples(ask(source.url, f"{SELECTOR}[{seconds}s]", end))
-                rows = ask(f"{centre.url}/prometheus", f"{SELECTOR}[{seconds}s]", end)
+                until_ms = watermark_ms(tmp_path / "centre")
+                if until_ms > begin_ms:
+                    with aggregator(tmp_path / "centre", alone, "/healthz") as centre:
+                        compare(source, centre, begin_ms, until_ms)
+                reached.append(until_ms)
+    assert reached == sorted(reached)
+    assert reached[-1] > begin_ms
+
+
+def compare(source: RealServer, centre: RealServer, begin_ms: int, until_ms: int) -> None:
+    """Fail unless the centre has each of the source's samples in (begin, until] once, unchanged."""
+    seconds, end = (until_ms - begin_ms) // 1000, until_ms / 1000
+    theirs = samples(ask(source.url, f"{SELECTOR}[{seconds}s]", end))
+    rows = ask(f"{centre.url}/prometheus", f"{SELECTOR}[{seconds}s]", end)
     ours = samples(rows)
     assert len(ours) == len(rows), "a series is there twice"
     for labels, pairs in theirs.items():
