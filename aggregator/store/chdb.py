@@ -178,12 +178,15 @@ class ChdbStore:
     def expire(self, before_ms: int) -> int:
         """Drop whole days that end before *before_ms*, and more if the disk limit asks for it.
 
-        Returns how many series without a sample since were forgotten with them.
+        Returns how many series without a sample since were forgotten with them. Raises
+        `StoreError`.
         """
         with self._writing:
-            self._cutoff_ms = max(
-                self._cutoff_ms, drop_days(self._pool, before_ms, self._max_disk_bytes)
-            )
+            try:
+                kept_from_ms = drop_days(self._pool, before_ms, self._max_disk_bytes)
+            except QueryError as error:
+                raise StoreError(f"cannot look for old days: {error}") from error
+            self._cutoff_ms = max(self._cutoff_ms, kept_from_ms)
             blocks = self._index.partial_blocks()
             forgotten = self._index.forget(self._cutoff_ms)
             if not forgotten.ids.size:

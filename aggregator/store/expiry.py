@@ -11,12 +11,14 @@ from aggregator.store.pool import Pool
 
 _LOG = structlog.get_logger(__name__)
 DAY_MS = 86_400_000
+_LOOK_SECONDS = 30.0
 
 
 def drop_days(pool: Pool, before_ms: int, max_disk_bytes: int) -> int:
     """Drop the days that end before *before_ms*, then the oldest ones above *max_disk_bytes*.
 
-    The newest day always stays. Returns the start of what is kept, in ms.
+    The newest day always stays. Returns the start of what is kept, in ms. Raises `StoreError`, and
+    `QueryError` when the engine is too busy to list the days.
     """
     kept_from = before_ms // DAY_MS * DAY_MS
     sizes = _day_sizes(pool, "samples")
@@ -40,7 +42,8 @@ def drop_days(pool: Pool, before_ms: int, max_disk_bytes: int) -> int:
 
 def _day_sizes(pool: Pool, table: str) -> dict[int, int]:
     """Return the bytes of each day of a table, by the start of the day in ms."""
-    answer = pool.read(sql.Statement(sql.SIZES, {"table": table}), Budget())
+    budget = Budget(timeout_seconds=_LOOK_SECONDS)
+    answer = pool.read(sql.Statement(sql.SIZES, {"table": table}), budget)
     starts = [
         int(datetime.combine(date.fromisoformat(day), time(), UTC).timestamp() * 1_000)
         for day in texts(answer.column("day"))

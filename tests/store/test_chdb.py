@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from aggregator.errors import StoreError
 from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
-from aggregator.store import postings
+from aggregator.store import expiry, postings
 from aggregator.store.chdb import ChdbStore
 from aggregator.store.lock import DirectoryLock
 from aggregator.store.settings import Backend
@@ -77,6 +77,15 @@ def test_the_oldest_days_go_when_the_disk_limit_is_reached(tmp_path):
     assert [entry["day"] for entry in logs] == ["2024-10-04", "2024-10-05"]
     assert set(window(store, 0, T0 + 9 * DAY_MS)) == {rows[2][0]}
     store.close()
+
+
+def test_an_engine_too_busy_to_expire_is_a_store_error(chdb_store, monkeypatch):
+    """Retention waits for its next turn then, as it does when the disk fails."""
+    with monkeypatch.context() as patched:
+        patched.setattr(expiry, "_LOOK_SECONDS", 0.0)
+        with pytest.raises(StoreError, match="cannot look for old days"):
+            chdb_store.expire(T0)
+    assert chdb_store.expire(T0) == 0
 
 
 def test_forgotten_series_leave_every_table(tmp_path):
