@@ -69,5 +69,6 @@ def of(error: AggregatorError) -> Reply:
         case QueryTimeoutError():
             return reply(503, "timeout", str(error))
         case _:
+            # its text names our paths and quotes the engine: for the log, not for clients
             _LOG.error("a request failed", error=str(error), kind=type(error).__name__)
-            return reply(500, "internal", str(error))
+            return reply(500, "internal", INTERNAL)

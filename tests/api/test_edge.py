@@ -3,6 +3,8 @@
 import socket
 import threading
 
+from structlog.testing import capture_logs
+
 from aggregator.api.exchange import Access, Reply, Route
 from aggregator.errors import StoreError
 from aggregator.telemetry import render
@@ -164,14 +166,18 @@ def test_the_last_handler(run):
         raise ZeroDivisionError("planted-secret")
 
     def stored(_request):
-        raise StoreError("the disk is full")
+        raise StoreError("no space left in /var/planted-path")
 
     routes = (Route("/api/v1/broken", broken, "x"), Route("/api/v1/stored", stored, "x"))
     with run(routes) as api:
         answer = api.get("/api/v1/broken")
         assert (answer.status_code, answer.json()["errorType"]) == (500, "internal")
         assert "planted-secret" not in answer.text
-        assert api.get("/api/v1/stored").json()["error"] == "the disk is full"
+        with capture_logs() as logs:
+            answer = api.get("/api/v1/stored")
+        assert (answer.status_code, answer.json()["errorType"]) == (500, "internal")
+        assert "planted-path" not in answer.text
+        assert [log["error"] for log in logs] == ["no space left in /var/planted-path"]
 
 
 def test_requests_are_counted(api):
