@@ -31,7 +31,10 @@ from aggregator.promql.selectors import postfix, selector
 # none, but the evaluation two. Both together stay well below Python's limit of 1,000.
 MAX_NESTING: Final = 100
 MAX_DEPTH: Final = 250
+# Reading costs time before any limit of the above can tell: some 20 µs a token.
+MAX_CHARACTERS: Final = 100_000
 _TOO_NESTED: Final = f"expression is nested deeper than {MAX_NESTING} levels"
+_TOO_LONG: Final = f"query is longer than {MAX_CHARACTERS} characters"
 _TOO_DEEP: Final = f"expression has more than {MAX_DEPTH} operators in a row"
 
 # How tightly each operator binds; only the power operator is right-associative.
@@ -47,6 +50,8 @@ _WITH_PARAMETER: Final = frozenset(
 
 def parse(query: str) -> Node:
     """Return the plan of *query*, or raise `QuerySyntaxError` with line, column and expectation."""
+    if len(query) > MAX_CHARACTERS:
+        raise syntax_error(query, MAX_CHARACTERS, _TOO_LONG)
     cursor = Cursor(query)
     if cursor.on(Kind.END):
         raise cursor.error(0, "no expression found in input")

@@ -12,7 +12,7 @@ from aggregator.model.labels import Matcher, MatchOp
 from aggregator.promql.engine import Engine
 from aggregator.promql.functions import FUNCTIONS
 from aggregator.promql.numbers import format_duration, format_float, format_plain, parse_duration
-from aggregator.promql.parse import MAX_DEPTH, MAX_NESTING, parse, parse_selector
+from aggregator.promql.parse import MAX_CHARACTERS, MAX_DEPTH, MAX_NESTING, parse, parse_selector
 from aggregator.promql.plan import Aggregate, AtEdge, Binary, Call, Subquery, VectorSelector
 from aggregator.store.memory import MemoryStore
 from tests.promql.other_parser import other_shape, our_shape
@@ -139,6 +139,16 @@ def test_deep_expressions_are_refused(query, message):
     """Nesting that would exhaust the stack is an error of the query."""
     with pytest.raises(QuerySyntaxError, match=message):
         parse(query)
+
+
+def test_long_queries_are_refused_unread():
+    """A query longer than any that people write is refused for its length, not for what it says."""
+    longest = "up " + "#" * (MAX_CHARACTERS - 3)
+    assert str(parse(longest)) == "up"
+    with pytest.raises(QuerySyntaxError, match=f"longer than {MAX_CHARACTERS} characters"):
+        parse(longest + "#")
+    with pytest.raises(QuerySyntaxError, match=f"longer than {MAX_CHARACTERS} characters"):
+        Engine(MemoryStore()).instant("up + " * MAX_CHARACTERS + "up", 0, Budget())
 
 
 def test_deepest_expressions_are_evaluated():
