@@ -107,10 +107,13 @@ class Collector:
         """Run *job* in a pool; the slot is free again once *job* says that it is done."""
 
         def work() -> None:
-            done = True
+            done, returned = True, False
             try:
                 done = slot.removed or job(slot)
+                returned = True
             finally:
+                if not returned:
+                    self._failed(slot)
                 if done:
                     self._free(slot)
 
@@ -131,7 +134,7 @@ class Collector:
             slot.collector.ping()
         except SourceError as error:
             kind = str(error.kind)
-            telemetry.COLLECTIONS.labels(slot.collector.cluster.name, kind).inc()
+            self._count(slot, kind)
             self._ended(slot, Outcome(self._context.now(), False, error.detail, kind))
             return True
         self._submit(slot, self._pools.healthy.submit, self._cycle)
@@ -144,6 +147,16 @@ class Collector:
         if slot.collector.history_pending and not slot.breaker.probing:
             self._read_history(slot)
         return True
+
+    def _failed(self, slot: _Slot) -> None:
+        """Note that a job ended with an exception nobody expected; supervise logs which."""
+        self._count(slot, "internal")
+        error = "collection failed unexpectedly; see our log"
+        self._ended(slot, Outcome(self._context.now(), False, error, "internal"))
+
+    @staticmethod
+    def _count(slot: _Slot, result: str) -> None:
+        telemetry.COLLECTIONS.labels(slot.collector.cluster.name, result).inc()
 
     def _ended(self, slot: _Slot, outcome: Outcome) -> None:
         slot.breaker = Breaker() if outcome.answered else slot.breaker.failed(outcome.time_ms)

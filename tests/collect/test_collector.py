@@ -11,7 +11,9 @@ from itertools import pairwise
 
 import pytest
 
+from aggregator import telemetry
 from aggregator.collect.collector import Collector
+from aggregator.collect.cycle import ClusterCollector
 from aggregator.fleet.freshness import Freshness
 from aggregator.fleet.registry import Registry
 from aggregator.fleet.settings import ClusterSettings, CollectSettings
@@ -192,6 +194,28 @@ def test_a_failing_cluster_is_asked_ever_more_rarely(stage: Stage):
     assert health.get("a").failures == 0
     collector._pools.stop()
     collector._slots["a"].collector.close()
+
+
+def test_an_unexpected_failure_is_the_clusters(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """A cycle that fails with anything counts as failed: health, breaker and metric hear of it."""
+
+    def broken(_self: ClusterCollector) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ClusterCollector, "cycle", broken)
+    collector = Collector(stage.registry("broken"), profile("m"), stage.context)
+    collector.apply(stage.registry("broken"))
+    for _ in range(3):
+        wait_until(lambda: not collector._slots["broken"].busy.locked(), 10, "the cycle to end")
+        collector.tick("broken")
+    wait_until(lambda: not collector._slots["broken"].busy.locked(), 10, "the cycle to end")
+    health = stage.context.health.get("broken")
+    assert (health.failures, health.kind, health.answered_ms) == (3, "internal", None)
+    assert health.error == "collection failed unexpectedly; see our log"
+    assert health.open_until_ms == stage.clock[0] + 30_000
+    assert telemetry.COLLECTIONS.labels("broken", "internal")._value.get() == 3
+    collector._pools.stop()
+    collector._slots["broken"].collector.close()
 
 
 def test_reconfiguration_touches_only_what_changed(stage: Stage, monkeypatch):
