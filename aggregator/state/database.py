@@ -1,5 +1,6 @@
 """One SQLite file of operational state, opened through numbered migrations."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,13 +8,14 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from aggregator.errors import StoreError
 from aggregator.state.migrations import MIGRATIONS, Migration
 
 _BUSY_MS = 10_000
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,7 @@ class Database:
             with self.engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(
-                f"{self.path}: {type(error).__name__}: check the disk and the file's rights"
-            ) from error
+            raise StoreError(f"{self.path}: {_advice(error)}") from error
 
     def close(self) -> None:
         """Close every connection; nothing may use the database afterwards."""
@@ -58,6 +58,24 @@ def open_database(path: Path) -> Database:
         engine.dispose()
         raise
     return database
+
+
+def _advice(error: SQLAlchemyError) -> str:
+    """Return what is wrong and what to do about it."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(cause, sqlite3.Error) and _primary_code(cause) in _DAMAGED:
+        return (
+            "the file is damaged; stop the aggregator and restore it from a backup, or move it "
+            "away with its -wal and -shm files to start without it: watermarks, gaps, alert states "
+            "and unsent notifications are lost then, samples are not"
+        )
+    return f"{type(error).__name__}: check the disk and the file's rights"
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """Return SQLite's number of an error without its details, 0 if the driver raised it."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
 
 
 def _configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -11,6 +11,11 @@ from aggregator.errors import StoreError
 from aggregator.state.database import open_database
 from aggregator.state.migrations import MIGRATIONS
 
+DAMAGED = (
+    r"state\.db: the file is damaged; .* restore it .* move it away .*: watermarks, gaps, "
+    "alert states and unsent notifications are lost then, samples are not"
+)
+
 
 def test_durability(tmp_path: Path):
     """Every connection writes ahead and syncs each commit."""
@@ -46,11 +51,31 @@ def test_newer_file_is_refused(tmp_path: Path):
 
 
 def test_not_a_database(tmp_path: Path):
-    """A file that is no database is a store error that names it."""
+    """A file that is no database says so, what can be done, and what that costs."""
     path = tmp_path / "state.db"
     path.write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreError, match=r"state\.db"):
+    with pytest.raises(StoreError, match=DAMAGED):
         open_database(path)
+
+
+def test_damaged_pages(tmp_path: Path):
+    """Damage that shows only when a table is read is named the same way."""
+    path = tmp_path / "state.db"
+    open_database(path).close()
+    content = path.read_bytes()
+    page = int.from_bytes(content[16:18], "big")
+    path.write_bytes(content[:page] + b"\xff" * (len(content) - page))
+    database = open_database(path)
+    with pytest.raises(StoreError, match=DAMAGED), database.transaction() as connection:
+        connection.execute(text("SELECT * FROM watermarks")).all()
+    database.close()
+
+
+def test_no_rights(tmp_path: Path):
+    """What is not damage is not called damage."""
+    (tmp_path / "state.db").mkdir()
+    with pytest.raises(StoreError, match="check the disk and the file's rights"):
+        open_database(tmp_path / "state.db")
 
 
 def test_failed_transaction_leaves_nothing(tmp_path: Path):
