@@ -33,7 +33,7 @@ COLLECTION_SECONDS = Histogram(
 )
 DATA_AGE_SECONDS = Gauge(
     "aggregator_data_age_seconds",
-    "Age of the newest complete data of a cluster.",
+    "Age of the least fresh data that is expected of a cluster.",
     ["cluster"],
     registry=REGISTRY,
 )

@@ -13,6 +13,7 @@ from aggregator.collect.cycle import ClusterCollector
 from aggregator.collect.pools import Pools
 from aggregator.collect.schedule import Schedule
 from aggregator.errors import SourceError, StoreError
+from aggregator.fleet.freshness import Freshness, least_fresh_ms
 from aggregator.fleet.health import Outcome
 from aggregator.fleet.registry import Cluster, Registry
 from aggregator.profile.format import Profile
@@ -48,6 +49,9 @@ class Collector:
         self._committer = Loop("watermarks", self._commit)
         self._slots: dict[str, _Slot] = {}
         self._registry = registry
+        groups = {metric.name: metric.group for metric in profile.metrics}
+        state = (context.watermarks, context.gaps, context.health)
+        self._freshness = Freshness(registry, groups, *state)
 
     def start(self) -> None:
         """Begin: every cluster's first cycle is submitted at once."""
@@ -212,12 +216,17 @@ class Collector:
         telemetry.forget_cluster(name)
 
     def _commit(self, stopping: threading.Event) -> None:
-        """Make watermarks durable, and expose how old the newest data is."""
+        """Make watermarks durable, and expose how old the data of each cluster is."""
         stopping.wait(_COMMIT_SECONDS)
-        now_ms = self._context.now()
-        for name in list(self._slots):
-            marks = self._context.watermarks.of(name).values()
-            ends = [mark.data_until_ms for mark in marks if mark.data_until_ms is not None]
-            if ends:
-                telemetry.DATA_AGE_SECONDS.labels(name).set((now_ms - max(ends)) / 1000)
+        self._expose_age(self._context.now())
         self._context.watermarks.flush()
+
+    def _expose_age(self, now_ms: int) -> None:
+        """Expose the age that the API shows: that of the least fresh subject."""
+        for name, slot in list(self._slots.items()):
+            until = least_fresh_ms(self._freshness.units(slot.collector.cluster, now_ms))
+            if until is None:  # nothing is expected, or nothing came yet
+                telemetry.DATA_AGE_SECONDS.remove_by_labels({"cluster": name})
+            else:
+                age_ms = max(0, now_ms - until)
+                telemetry.DATA_AGE_SECONDS.labels(name).set(age_ms / 1000)

@@ -1,6 +1,6 @@
 """Freshness: for each cluster and subject, whether its data is there, and what that means."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -81,6 +81,12 @@ class Unit:
     state: State
     data_until_ms: int | None
     first_data_ms: int | None
+
+
+def least_fresh_ms(units: Iterable[Unit]) -> int | None:
+    """Return where the least fresh expected one of *units* with data ends, None without any."""
+    ends = [unit.data_until_ms for unit in units if unit.state.expected]
+    return min((end for end in ends if end is not None), default=None)
 
 
 class Freshness:

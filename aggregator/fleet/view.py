@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from aggregator.fleet.freshness import SEVERITY, Freshness, State, Unit
+from aggregator.fleet.freshness import SEVERITY, Freshness, State, Unit, least_fresh_ms
 from aggregator.fleet.registry import Cluster
 from aggregator.settings import format_duration_ms
 from aggregator.state.bindings import Binding, Bindings
@@ -73,9 +73,7 @@ def cluster_view(
     units = freshness.units(cluster, now_ms)
     health = freshness.health.get(cluster.name)
     state = cluster_state(unit.state for unit in units)
-    reach = [unit.data_until_ms for unit in units if unit.state.expected]
-    known = [until for until in reach if until is not None]
-    until = min(known, default=None)
+    until = least_fresh_ms(units)
     return ClusterView(
         cluster=cluster.name,
         region=cluster.region,

@@ -258,6 +258,19 @@ def test_reload_while_the_state_cannot_be_written(stage: Stage):
         assert list(collector._slots) == ["two"]
 
 
+def test_age_is_that_of_the_least_fresh_subject(stage: Stage):
+    """The metric shows the age that the API shows, and nothing while nothing is expected."""
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    age = telemetry.DATA_AGE_SECONDS
+    with collecting(stage, registry({"aged": stage.server.url}, raw=[{"match": "up"}])):
+        wait_until(lambda: age.labels("aged")._value.get() > 0, 10, "an age")
+        assert age.labels("aged")._value.get() < 60
+        early = int(time.time() * 1000) - 600_000
+        stage.context.watermarks.advance("aged", early, with_data=["raw:up"])
+        wait_until(lambda: age.labels("aged")._value.get() >= 600, 10, "the age of raw:up")
+        stage.context.watermarks.forget("aged")
+
+
 def test_watermarks_become_durable(stage: Stage):
     """Watermarks reach the state file within seconds, and at the end."""
     stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
