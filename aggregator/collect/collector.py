@@ -52,6 +52,7 @@ class Collector:
         groups = {metric.name: metric.group for metric in profile.metrics}
         state = (context.watermarks, context.gaps, context.health)
         self._freshness = Freshness(registry, groups, *state)
+        self._durable = True
 
     def start(self) -> None:
         """Begin: every cluster's first cycle is submitted at once."""
@@ -71,7 +72,7 @@ class Collector:
         for slot in self._slots.values():
             slot.collector.close()
         self._committer.stop()
-        self._context.watermarks.flush()
+        self._flush()
 
     def apply(self, registry: Registry) -> None:
         """Collect the clusters of *registry* from now on; what is the same goes on undisturbed."""
@@ -219,7 +220,7 @@ class Collector:
         """Make watermarks durable, and expose how old the data of each cluster is."""
         stopping.wait(_COMMIT_SECONDS)
         self._expose_age(self._context.now())
-        self._context.watermarks.flush()
+        self._flush()
 
     def _expose_age(self, now_ms: int) -> None:
         """Expose the age that the API shows: that of the least fresh subject."""
@@ -230,3 +231,16 @@ class Collector:
             else:
                 age_ms = max(0, now_ms - until)
                 telemetry.DATA_AGE_SECONDS.labels(name).set(age_ms / 1000)
+
+    def _flush(self) -> None:
+        """Make watermarks durable; if that fails the next call makes up for it."""
+        try:
+            self._context.watermarks.flush()
+        except StoreError as error:
+            if self._durable:
+                _LOG.error("watermarks are not durable; trying on", error=str(error))
+            self._durable = False
+        else:
+            if not self._durable:
+                _LOG.info("watermarks are durable again")
+            self._durable = True

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from structlog.testing import capture_logs
 
 from aggregator import telemetry
 from aggregator.collect.collector import Collector
@@ -18,6 +19,7 @@ from aggregator.fleet.freshness import Freshness
 from aggregator.fleet.registry import Registry
 from aggregator.fleet.settings import ClusterSettings, CollectSettings
 from aggregator.fleet.view import cluster_views
+from aggregator.state.watermarks import Watermarks
 from tests.collect.stage import FakePrometheus, Response, Stage, profile
 from tests.servers import free_port, scripted, wait_until
 
@@ -269,6 +271,26 @@ def test_age_is_that_of_the_least_fresh_subject(stage: Stage):
         stage.context.watermarks.advance("aged", early, with_data=["raw:up"])
         wait_until(lambda: age.labels("aged")._value.get() >= 600, 10, "the age of raw:up")
         stage.context.watermarks.forget("aged")
+
+
+def test_state_that_cannot_be_written_is_said_once(stage: Stage):
+    """While the state file takes no watermark collection goes on, and the log has one line."""
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    failures = telemetry.RUNNER_FAILURES.labels("watermarks")
+    before = failures._value.get()
+    clusters = registry({"one": stage.server.url})
+    with capture_logs() as logged, collecting(stage, clusters) as collector:
+        with stage.context.bindings._database.transaction() as connection:
+            connection.exec_driver_sql("ALTER TABLE watermarks RENAME TO away")
+        wait_until(lambda: not collector._durable, 10, "a failed commit")
+        seen = until(stage, "one")
+        wait_until(lambda: until(stage, "one") > seen + 3_000, 15, "more data")
+        with stage.context.bindings._database.transaction() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO watermarks")
+    said = [entry["event"] for entry in logged if entry["event"].startswith("watermarks are not")]
+    assert said == ["watermarks are not durable; trying on"]
+    assert failures._value.get() == before
+    assert Watermarks(stage.context.bindings._database).get("one", "fleet:things")
 
 
 def test_watermarks_become_durable(stage: Stage):
