@@ -24,7 +24,7 @@ from aggregator.diagnose.overview import Overview, overview
 from aggregator.errors import ConfigError, StoreError
 from aggregator.fleet.freshness import Freshness
 from aggregator.fleet.health import HealthBoard
-from aggregator.fleet.registry import Registry
+from aggregator.fleet.registry import Cluster, Registry
 from aggregator.fleet.view import ClusterView, cluster_views
 from aggregator.grafana.keeper import GrafanaKeeper
 from aggregator.model.arrays import Floats
@@ -57,7 +57,8 @@ _FLUSH_SECONDS = 2.0
 _RECORD_SECONDS = 10.0
 _RULE_SECONDS = 30.0
 _RETENTION_SECONDS = 600.0
-_FIRST_TRY_SECONDS = 15.0  # readiness does not wait longer than this for a cluster's first answer
+_FIRST_QUEUE_SECONDS = 5.0  # how long a cluster's first request may wait behind those of others
+_SHORTEST_TIMEOUT_SECONDS = 1.0
 
 
 def now_ms() -> int:
@@ -209,14 +210,11 @@ class Runtime:
         return overview(self._views(), query, now_ms())
 
     def _waiting(self) -> Sequence[str]:
-        """Return the clusters that were not tried yet, until their first deadline has passed."""
-        if time.monotonic() - self._started > _FIRST_TRY_SECONDS:
-            return ()
-        board = self._freshness.health
+        """Return what readiness waits for, in words."""
+        freshness, passed_seconds = self._freshness, time.monotonic() - self._started
         return [
-            f"the first answer of cluster {cluster.name}"
-            for cluster in self._freshness.registry
-            if board.get(cluster.name).tried_ms is None
+            f"the first answer of cluster {name}"
+            for name in untried(freshness.registry, freshness.health, passed_seconds)
         ]
 
     def _forget_old(self, stopping: threading.Event) -> None:
@@ -240,6 +238,27 @@ class Runtime:
         stored = threading.Event()
         if not self._writer.submit(block, stored.set, _RECORD_SECONDS):
             raise StoreError("the store is behind; see aggregator_writer_queue_samples")
+
+
+def untried(registry: Registry, board: HealthBoard, passed_seconds: float) -> list[str]:
+    """Return the clusters not tried in the *passed_seconds* since the start that may still be.
+
+    A cluster whose own first request would have ended by now is not waited for any longer.
+    """
+    return [
+        cluster.name
+        for cluster in registry
+        if passed_seconds < _first_try_seconds(cluster) and board.get(cluster.name).tried_ms is None
+    ]
+
+
+def _first_try_seconds(cluster: Cluster) -> float:
+    """Return when the first request of *cluster* has ended for sure, in seconds since the start.
+
+    A request may take two thirds of an interval at most.
+    """
+    longest = max(cluster.collect.interval / 1_500, _SHORTEST_TIMEOUT_SECONDS)
+    return min(cluster.collect.limits.timeout / 1_000, longest) + _FIRST_QUEUE_SECONDS
 
 
 def settle_memory() -> None:

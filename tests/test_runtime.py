@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.fleet.health import HealthBoard, Outcome
+from aggregator.fleet.registry import Registry
+from aggregator.fleet.settings import ClusterSettings, CollectSettings
+from aggregator.runtime import untried
 from tests.servers import free_port
 
 
@@ -70,3 +74,43 @@ def test_foreign_directory(tmp_path: Path, taken: int) -> None:
     """Nothing in the directory where the server is started is imported."""
     (tmp_path / "yaml.py").write_text("raise SystemExit('imported')\n")
     assert serve(tmp_path, taken).returncode == 2
+
+
+def registered(name: str, collect: dict[str, object]) -> ClusterSettings:
+    """Return a cluster with its own way of being collected."""
+    return ClusterSettings.model_validate(
+        {"name": name, "region": "r", "prometheus": {"url": "http://x"}, "collect": collect}
+    )
+
+
+def test_each_cluster_has_its_own_first_deadline() -> None:
+    """Readiness waits for a cluster as long as its first request may take and queue, no longer."""
+    registry = Registry(
+        [
+            registered("quick", {"limits": {"timeout": "2s"}}),
+            registered("frequent", {"interval": "6s"}),
+            registered("usual", {}),
+            registered("patient", {"interval": "1m", "limits": {"timeout": "60s"}}),
+        ],
+        CollectSettings(),
+    )
+    board = HealthBoard()
+    waited = {second: untried(registry, board, second) for second in (6.9, 7, 9, 15, 44.9, 45)}
+    assert waited == {
+        6.9: ["quick", "frequent", "usual", "patient"],
+        7: ["frequent", "usual", "patient"],
+        9: ["usual", "patient"],
+        15: ["patient"],
+        44.9: ["patient"],
+        45: [],
+    }
+
+
+def test_a_cluster_that_was_tried_is_not_waited_for() -> None:
+    """Readiness asks for a try of each cluster, not for its success."""
+    registry = Registry([registered("down", {}), registered("up", {})], CollectSettings())
+    board = HealthBoard()
+    board.ended("down", Outcome(1, answered=False, error="refused", kind="refused"), None)
+    assert untried(registry, board, 0) == ["up"]
+    board.ended("up", Outcome(1, answered=True), None)
+    assert untried(registry, board, 0) == []
