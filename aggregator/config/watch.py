@@ -8,18 +8,24 @@ import structlog
 from aggregator.config.document import NEEDS_RESTART, FleetConfig
 from aggregator.config.load import Loaded, included_files, load_config
 from aggregator.errors import ConfigError
+from aggregator.profile.load import BUNDLED
 
 _LOG = structlog.get_logger(__name__)
 
-Signature = tuple[tuple[str, int, int, int], ...]
+Look = tuple[str, int, int, int]
+Signature = tuple[Look, ...]
 
 
 class ConfigWatch:
-    """The running configuration and what its files looked like when it was read."""
+    """The running configuration and what its files looked like when it was read.
+
+    Rule files and profiles are watched too, to say that they changed: only a start reads them.
+    """
 
     def __init__(self, path: Path, loaded: Loaded) -> None:
         self._path = path
         self._running = loaded.config
+        self._at_start = {file: _look(file) for file in _read_at_start(loaded.config, path.parent)}
         self._seen = self._signature(loaded.config)
 
     def changed(self) -> bool:
@@ -39,6 +45,7 @@ class ConfigWatch:
             _LOG.error("configuration is broken; the running one stays", error=str(error))
             return f"not reloaded: {error}"
         self._running, kept = _appliable(loaded.config, self._running)
+        kept += self._changed_since_start()
         if kept:
             _LOG.warning("what changed here needs a restart and keeps its value", kept=kept)
         self._seen = self._signature(self._running)
@@ -48,7 +55,18 @@ class ConfigWatch:
 
     def _signature(self, config: FleetConfig) -> Signature:
         files = [self._path, *included_files(self._path, list(config.include))]
-        return tuple(_stat(file) for file in files)
+        return tuple(_look(file) for file in [*files, *self._files_of_start()])
+
+    def _changed_since_start(self) -> list[str]:
+        """Return the rule files and profiles that changed, came or went since the start."""
+        files = self._files_of_start()
+        return [str(file) for file in files if _look(file) != self._at_start.get(file)]
+
+    def _files_of_start(self) -> list[Path]:
+        """Return the files that the start read, and those that a start would read now."""
+        return list(
+            dict.fromkeys([*self._at_start, *_read_at_start(self._running, self._path.parent)])
+        )
 
 
 def _appliable(new: FleetConfig, running: FleetConfig) -> tuple[FleetConfig, list[str]]:
@@ -62,7 +80,19 @@ def _appliable(new: FleetConfig, running: FleetConfig) -> tuple[FleetConfig, lis
     return new.model_copy(update=values), kept
 
 
-def _stat(file: Path) -> tuple[str, int, int, int]:
+def _read_at_start(config: FleetConfig, base: Path) -> list[Path]:
+    """Return the rule files and profiles of *config*, whose paths are relative to *base*."""
+    try:
+        rules = config.rules.paths(base)
+    except ConfigError:  # a file went; it is known from the start, or the start says so
+        rules = ()
+    names = config.collect.profile
+    profiles = (names,) if isinstance(names, str) else names
+    return [*rules, *(base / name for name in profiles if name not in BUNDLED)]
+
+
+def _look(file: Path) -> Look:
+    """Return what changes when *file* does."""
     try:
         status = file.stat()
     except OSError:

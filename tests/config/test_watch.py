@@ -77,3 +77,43 @@ def test_what_needs_a_restart_keeps_its_value(file: Path) -> None:
     words, (config,) = reloaded(watch)
     assert words == "reloaded; needs a restart: store"
     assert config.store.path == Path("./data")
+
+
+@pytest.fixture
+def read_at_start(file: Path) -> Path:
+    """Return the folder of a configuration with a rule file, a folder of them and a profile."""
+    base = file.parent
+    (base / "rules").mkdir()
+    for name in ("one.yaml", "rules/two.yaml", "own.yaml"):
+        (base / name).write_text("# as it was\n")
+    file.write_text(
+        "rules: {files: [one.yaml, 'rules/*.yaml']}\n"
+        "collect: {profile: [kubernetes, ./own.yaml]}\n" + GOOD % "one"
+    )
+    return base
+
+
+@pytest.mark.parametrize("name", ["one.yaml", "rules/two.yaml", "rules/new.yaml", "own.yaml"])
+def test_changed_rules_and_profiles_need_a_restart(read_at_start: Path, name: str) -> None:
+    """A changed rule file or profile is noticed once, and said at each reload until a restart."""
+    file = read_at_start / "fleet.yaml"
+    watch = ConfigWatch(file, load_config(file))
+    assert not watch.changed()
+    (read_at_start / name).write_text("# changed since\n")
+    assert watch.changed()
+    words, (config,) = reloaded(watch)
+    assert words == f"reloaded; needs a restart: {read_at_start / name}"
+    assert [cluster.name for cluster in config.clusters] == ["one"]
+    assert not watch.changed()
+    assert reloaded(watch)[0] == words
+    assert not ConfigWatch(file, load_config(file)).changed()
+
+
+def test_a_rule_file_that_goes_needs_a_restart(read_at_start: Path) -> None:
+    """The rules of a file that went apply until the restart, which would refuse its absence."""
+    file = read_at_start / "fleet.yaml"
+    watch = ConfigWatch(file, load_config(file))
+    (read_at_start / "one.yaml").unlink()
+    assert watch.changed()
+    assert reloaded(watch)[0] == f"reloaded; needs a restart: {read_at_start / 'one.yaml'}"
+    assert not watch.changed()
