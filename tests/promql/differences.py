@@ -30,6 +30,7 @@ DIFFERENCES: Final[tuple[tuple[str, str], ...]] = (
         "info about a histogram repaired for monotonicity",
         "names the metric only, not the buckets, the largest difference and the steps",
     ),
+    ("length of a query", "100,000 characters, for the parser's sake"),
     ("depth of an expression", "100 nested levels, 250 operators in a row, for the stack's sake"),
     (
         "\\x escapes that are not UTF-8",
