@@ -44,7 +44,9 @@ class Binder:
     def due(self, now_ms: int) -> bool:
         """Tell whether some metric is not bound and it is time to ask again."""
         bound = {item.metric.name for item in self.bound}
-        return now_ms >= self._next_ms and len(bound) < len(self.profile.metrics)
+        longest_ms = max(_LONGEST_WAIT_MS, 2 * self.cluster.collect.interval)
+        waiting = 0 < self._next_ms - now_ms <= longest_ms  # more: the clock was set back
+        return not waiting and len(bound) < len(self.profile.metrics)
 
     def probe(self, source: PrometheusSource, time_ms: int) -> list[Bound]:
         """Bind the metrics that have data at *time_ms* by now; return what is new.

@@ -8,6 +8,7 @@ import structlog
 
 from aggregator import telemetry
 from aggregator.collect.breaker import Breaker
+from aggregator.collect.clock import ClockWatch
 from aggregator.collect.context import Context
 from aggregator.collect.cycle import ClusterCollector
 from aggregator.collect.pools import Pools
@@ -52,6 +53,7 @@ class Collector:
         groups = {metric.name: metric.group for metric in profile.metrics}
         state = (context.watermarks, context.gaps, context.health)
         self._freshness = Freshness(registry, groups, *state)
+        self._clock = ClockWatch(context.now)
         self._durable = True
 
     def start(self) -> None:
@@ -59,6 +61,7 @@ class Collector:
         for name in self._context.watermarks.clusters():
             if self._registry.get(name) is None:  # it left while we were not running
                 self._forget(name)
+        self._cap()
         self._schedule.start()
         self._committer.start()
         self.apply(self._registry)
@@ -219,8 +222,23 @@ class Collector:
     def _commit(self, stopping: threading.Event) -> None:
         """Make watermarks durable, and expose how old the data of each cluster is."""
         stopping.wait(_COMMIT_SECONDS)
+        back_ms = self._clock.set_back_ms()
+        if back_ms:
+            _LOG.warning("the clock was set back; collecting goes on", by_seconds=back_ms / 1000)
+            self._schedule.renew()
+        self._cap()
         self._expose_age(self._context.now())
         self._flush()
+
+    def _cap(self) -> None:
+        """Bring back watermarks that lie in the future; no data can be newer than now."""
+        capped = self._context.watermarks.cap(self._context.now())
+        if capped:
+            _LOG.warning(
+                "data of the future: the clock was set back; watermarks begin again at present",
+                clusters=len(capped),
+                first=capped[0],
+            )
 
     def _expose_age(self, now_ms: int) -> None:
         """Expose the age that the API shows: that of the least fresh subject."""

@@ -25,6 +25,7 @@ from aggregator.sources.prometheus import Answer, PrometheusSource
 
 _LOG = structlog.get_logger(__name__)
 _QUARANTINE_MS = 600_000
+_WAITED_FOR_MS = 60_000  # a clock that was set back by less catches up soon
 PROBE_SECONDS = 3.0
 _SHORTEST_TIMEOUT_SECONDS = 1.0
 
@@ -84,12 +85,20 @@ class ClusterCollector:
         with self._one_request:
             collect = self.cluster.collect
             time_ms = grid_time(self._context.now(), collect.lag, collect.interval)
-            if time_ms <= self._time_ms:
+            if time_ms <= self._time_ms and not self._set_back(time_ms):
                 return None
             self._time_ms = time_ms
             with telemetry.COLLECTION_SECONDS.labels(self.cluster.name).time():
                 progress = self._collect(time_ms)
             return self._outcome(progress)
+
+    def _set_back(self, time_ms: int) -> bool:
+        """Tell whether the clock was set back so far that *time_ms* is to be collected again."""
+        if self._time_ms - time_ms <= max(self.cluster.collect.interval, _WAITED_FOR_MS):
+            return False
+        for copy in self._copies:
+            copy.restart()
+        return True
 
     @property
     def history_pending(self) -> bool:
@@ -191,7 +200,12 @@ class ClusterCollector:
     def _plan(self) -> None:
         """Make the batches of what is bound and not in quarantine, keeping those that stay."""
         now_ms = self._context.now()
-        for key in [key for key, until_ms in self._quarantined.items() if until_ms <= now_ms]:
+        ended = [
+            key
+            for key, until_ms in self._quarantined.items()
+            if not 0 < until_ms - now_ms <= _QUARANTINE_MS  # more: the clock was set back
+        ]
+        for key in ended:
             del self._quarantined[key]
             self._context.health.quarantine(self.cluster.name, key[0], "")
         bound = [item for item in self._binder.bound if item.key not in self._quarantined]

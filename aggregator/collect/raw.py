@@ -140,8 +140,7 @@ class RawCopy:
         Raises `SourceError`, and `StoreError` or `QueueFullError` with nothing stored.
         """
         self._asked_ms = time_ms
-        mark = self.context.watermarks.get(self.cluster.name, self.subject)
-        until = None if mark is None else mark.answered_ms
+        until = self._until(time_ms)
         oldest = time_ms - self._longest_ms
         left_ms = oldest if until is None else max(until - OVERLAP_MS, oldest)
         expr = f"{self.expr}[{time_ms - left_ms}ms]"
@@ -163,6 +162,21 @@ class RawCopy:
             self._record_gap(until, oldest)
         self.count = layout.count
         return partial or limit_reason(layout.cut, limit)
+
+    def restart(self) -> None:
+        """Go on at any time: the clock was set back."""
+        self._asked_ms = 0
+
+    def _until(self, time_ms: int) -> int | None:
+        """Return where the last window before *time_ms* ended, None if there was none.
+
+        A watermark may lie later if the clock was set back; then only what was sent since counts.
+        """
+        mark = self.context.watermarks.get(self.cluster.name, self.subject)
+        if mark is None or mark.answered_ms <= time_ms:
+            return None if mark is None else mark.answered_ms
+        sent = self._sent
+        return sent.time_ms if sent is not None and sent.time_ms < time_ms else None
 
     def _store(self, source: PrometheusSource, window: Window, partial: str, limit: int) -> None:
         time_ms, layout = window.sent.time_ms, window.sent.layout

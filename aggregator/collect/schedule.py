@@ -1,11 +1,13 @@
 """When what runs: one job a cluster, which only submits (the only importer of apscheduler)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import xxhash
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -60,6 +62,12 @@ class Schedule:
             id=cluster.name,
             replace_existing=True,
         )
+
+    def renew(self) -> None:
+        """Find each job's next turn again: after the clock was set back it would be far off."""
+        for job in self._scheduler.get_jobs():
+            with suppress(JobLookupError):  # removed meanwhile
+                job.reschedule(job.trigger)
 
     def remove(self, name: str) -> None:
         """End the job of a cluster."""

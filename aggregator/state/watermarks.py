@@ -70,7 +70,7 @@ class Watermarks:
     ) -> None:
         """Note a complete answer for *time_ms*; call it only once its samples are stored.
 
-        Watermarks never go back.
+        Watermarks never go back, except by `cap`.
         """
         with self._lock:
             marks = self._marks.setdefault(cluster, {})
@@ -83,6 +83,18 @@ class Watermarks:
                 mark = marks.get(subject, Watermark(time_ms))
                 answered = max(time_ms, mark.answered_ms)
                 self._set(cluster, subject, replace(mark, answered_ms=answered))
+
+    def cap(self, now_ms: int) -> list[str]:
+        """Bring back to *now_ms* what lies later: the clock was set back; return whose it was."""
+        capped = []
+        with self._lock:
+            for cluster, marks in self._marks.items():
+                later = [name for name, mark in marks.items() if mark.answered_ms > now_ms]
+                for subject in later:
+                    self._set(cluster, subject, _capped(marks[subject], now_ms))
+                if later:
+                    capped.append(cluster)
+        return capped
 
     def forget(self, cluster: str) -> None:
         """Drop a cluster that left the registry."""
@@ -124,6 +136,15 @@ class Watermarks:
             "data_until_ms": mark.data_until_ms,
             "first_data_ms": mark.first_data_ms,
         }
+
+
+def _capped(mark: Watermark, now_ms: int) -> Watermark:
+    until, first = mark.data_until_ms, mark.first_data_ms
+    return Watermark(
+        min(mark.answered_ms, now_ms),
+        None if until is None else min(until, now_ms),
+        None if first is None else min(first, now_ms),
+    )
 
 
 _INSERT = insert(_TABLE).values({c.name: bindparam(c.name) for c in _TABLE.c})

@@ -293,6 +293,27 @@ def test_state_that_cannot_be_written_is_said_once(stage: Stage):
     assert Watermarks(stage.context.bindings._database).get("one", "fleet:things")
 
 
+def test_clock_set_back(stage: Stage):
+    """Collection goes on within an interval, and no watermark stays in the future."""
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    offset = [0]
+    context = replace(stage.context, now=lambda: int(time.time() * 1000) + offset[0])
+    clusters = registry({"one": stage.server.url})
+    collector = Collector(clusters, profile("m"), context)
+    with capture_logs() as logged:
+        collector.start()
+        try:
+            wait_until(lambda: until(stage, "one"), 10, "data")
+            offset[0] = -3_600_000
+            wait_until(lambda: until(stage, "one") < context.now() + 1, 10, "a capped watermark")
+            capped = until(stage, "one")
+            wait_until(lambda: until(stage, "one") > capped, 10, "data after the step")
+        finally:
+            collector.stop()
+    said = [entry["event"] for entry in logged if entry["event"].startswith("the clock")]
+    assert said == ["the clock was set back; collecting goes on"]
+
+
 def test_watermarks_become_durable(stage: Stage):
     """Watermarks reach the state file within seconds, and at the end."""
     stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]

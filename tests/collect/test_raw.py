@@ -195,6 +195,29 @@ def test_what_vanishes_during_a_restart_ends(stage: Stage):
     assert "stale" not in [value for _, value in found["job=x"]]
 
 
+def test_clock_set_back(stage: Stage):
+    """After the clock was set back every window has a length, and no sample is missing."""
+    stage.prometheus.raw[UP] = samples = scrapes(-3_900_000, 300)
+    collecting = collector(stage)
+    run(stage, collecting, 2)
+    stage.clock[0] -= 3_600_000
+    assert collecting.cycle() is not None
+    stage.clock[0] += STEP
+    run(stage, collecting, 3)
+    asked = [int(query.rpartition("[")[2][:-3]) for query in windows(stage)]
+    assert asked[2:] == [300_000, 30_000, 30_000, 30_000]
+    wanted = [s for s in samples if -3_870_000 < s[0] - T0 <= -3_525_000]
+    assert [s for s in stage.samples("up")["job=x"] if s[0] <= -3_525_000] == stored(wanted)
+
+
+def test_restart_with_a_watermark_of_the_future(stage: Stage):
+    """A process that finds a watermark later than now copies the longest window."""
+    stage.prometheus.raw[UP] = scrapes(-290_000, 60)
+    stage.context.watermarks.advance("a", T0 + 3_600_000, with_data=["raw:up"])
+    run(stage, collector(stage), 2)
+    assert [query.rpartition("[")[2] for query in windows(stage)] == ["300000ms]", "30000ms]"]
+
+
 def test_own_interval(stage: Stage):
     """A selector with an interval of its own is asked on its own grid."""
     stage.prometheus.raw[UP] = scrapes(-290_000, 60)

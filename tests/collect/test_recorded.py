@@ -40,6 +40,18 @@ def test_an_instant_is_collected_once(stage: Stage):
     assert len(stage.prometheus.queries) == asked
 
 
+def test_clock_set_back(stage: Stage):
+    """A small step back is waited for; after a large one collection goes on at once."""
+    stage.prometheus.vectors["m"] = lambda at: [({"x": "1"}, (at - T0) / 1000)]
+    collecting = collector(stage, "m")
+    run(stage, collecting, 4)
+    stage.clock[0] -= 60_000
+    assert collecting.cycle() is None
+    stage.clock[0] -= 540_000
+    run(stage, collecting, 2)
+    assert stage.samples("fleet:m")["x=1"][:2] == [(-540_000, -540.0), (-525_000, -525.0)]
+
+
 def test_a_series_that_vanishes_gets_a_marker(stage: Stage):
     """What the last complete answer had and this one has not ends at T, and may come back."""
 

@@ -1,9 +1,11 @@
 """When a cluster is collected, and how a failing one is left alone."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 from aggregator import telemetry
 from aggregator.collect.breaker import Breaker
+from aggregator.collect.clock import ClockWatch
 from aggregator.collect.pools import Pool
 from aggregator.collect.schedule import Schedule, grid_time, offset_ms
 from tests.collect.stage import Stage
@@ -62,6 +64,35 @@ def test_schedule_ticks_each_cluster(stage: Stage):
         assert ticks.count("a") <= before + 1
     finally:
         schedule.stop()
+
+
+def test_renewed_schedule_goes_on_at_once(stage: Stage):
+    """A turn that lies far off, as after the clock was set back, comes within an interval."""
+    ticks: list[str] = []
+    schedule = Schedule(ticks.append)
+    schedule.start()
+    try:
+        for cluster in stage.registry("a", interval="1s"):
+            schedule.put(cluster)
+        later = datetime.now(UTC) + timedelta(hours=1)
+        schedule._scheduler.modify_job("a", next_run_time=later)
+        before = len(ticks)
+        schedule.renew()
+        wait_until(lambda: len(ticks) >= before + 2, 10, "two ticks")
+    finally:
+        schedule.stop()
+
+
+def test_clock_that_was_set_back_is_noticed_once():
+    """Only a step back of the wall clock counts, neither one ahead nor a tiny one."""
+    wall, steady = [1_000_000], [50.0]
+    watch = ClockWatch(lambda: wall[0], lambda: steady[0])
+    seen = []
+    for moved in (1_000, 3_601_000, 500, -3_599_000, 1_000):
+        wall[0] += moved
+        steady[0] += 1
+        seen.append(watch.set_back_ms())
+    assert seen == [0, 0, 0, 3_600_000, 0]
 
 
 def test_pool_is_bounded_and_seen():

@@ -29,6 +29,24 @@ def test_watermark_keeps_first_and_newest(database: Database):
     assert marks.get("a", "fleet:cpu") == Watermark(3_000, 2_000, 1_000)
 
 
+def test_watermarks_of_the_future_are_capped(database: Database):
+    """After the clock was set back no watermark lies in the future, in memory or in the file."""
+    marks = Watermarks(database)
+    marks.advance("a", 1_000, with_data=["raw:up"])
+    marks.advance("a", 9_000, with_data=["raw:up", "fleet:cpu"], without=["fleet:disk"])
+    marks.advance("b", 2_000, with_data=["raw:up"])
+    assert marks.cap(5_000) == ["a"]
+    assert marks.cap(5_000) == []
+    marks.flush()
+    for kept in (marks, Watermarks(database)):
+        assert kept.of("a") == {
+            "raw:up": Watermark(5_000, 5_000, 1_000),
+            "fleet:cpu": Watermark(5_000, 5_000, 5_000),
+            "fleet:disk": Watermark(5_000),
+        }
+        assert kept.of("b") == {"raw:up": Watermark(2_000, 2_000, 2_000)}
+
+
 def test_answer_without_data(database: Database):
     """A subject that answered without data has no data_until."""
     marks = Watermarks(database)
