@@ -29,7 +29,8 @@ class _Slot:
     """One cluster on the schedule.
 
     `busy` is taken while a cycle waits or runs, `reading` while a piece of history does; `missed`
-    tells that a tick came meanwhile.
+    tells that a tick came meanwhile. A slot that is `removed` runs no more cycles; if it is
+    `retiring` its series are to be ended.
     """
 
     collector: ClusterCollector
@@ -38,6 +39,7 @@ class _Slot:
     reading: threading.Lock = field(default_factory=threading.Lock)
     missed: bool = False
     removed: bool = False
+    retiring: bool = False
 
 
 class Collector:
@@ -81,14 +83,15 @@ class Collector:
         """Collect the clusters of *registry* from now on; what is the same goes on undisturbed."""
         self._registry = registry
         for name in [name for name in self._slots if registry.get(name) is None]:
-            self._remove(name)
+            self._remove(name, retire=True)
             self._forget(name)
         for cluster in registry:
             slot = self._slots.get(cluster.name)
             if slot is not None and slot.collector.cluster == cluster:
                 continue
             if slot is not None:
-                self._remove(cluster.name)
+                moved = slot.collector.cluster.region != cluster.region
+                self._remove(cluster.name, retire=moved)
             self._add(cluster)
 
     def tick(self, name: str) -> None:
@@ -132,6 +135,7 @@ class Collector:
         """Let the next cycle come; make up at once for a tick that came while this one ran."""
         missed, slot.missed = slot.missed, False
         slot.busy.release()
+        self._retire(slot)
         self._tidy(slot)
         if missed and not slot.removed and not slot.breaker.probing:
             self.tick(slot.collector.cluster.name)
@@ -195,11 +199,19 @@ class Collector:
         self._schedule.put(cluster)
         self.tick(cluster.name)
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, name: str, *, retire: bool) -> None:
+        """Stop collecting a cluster; *retire* says that its series are not to be seen any more."""
         slot = self._slots.pop(name)
+        slot.retiring = retire
         slot.removed = True
         self._schedule.remove(name)
         slot.collector.close()
+        self._retire(slot)
+
+    def _retire(self, slot: _Slot) -> None:
+        """End the series of a slot that is retiring, once no cycle is under way: none follows."""
+        if slot.retiring and slot.busy.acquire(blocking=False):
+            self._pools.healthy.submit(slot.collector.retire)
 
     def _tidy(self, slot: _Slot) -> None:
         """Drop what a job still wrote while its cluster left the registry."""

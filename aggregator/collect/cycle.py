@@ -4,6 +4,7 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import structlog
 
 from aggregator import telemetry
@@ -15,6 +16,7 @@ from aggregator.collect.identity import SeriesCache
 from aggregator.collect.raw import RawCopy
 from aggregator.collect.recorded import Batch, RecordedMetrics
 from aggregator.collect.schedule import grid_time
+from aggregator.collect.staleness import markers
 from aggregator.errors import SourceError, SourceRejectedError, SourceUnreachableError, StoreError
 from aggregator.fleet.health import Outcome
 from aggregator.fleet.registry import Cluster
@@ -113,6 +115,24 @@ class ClusterCollector:
             except (SourceError, StoreError, QueueFullError) as error:
                 _LOG.warning("history is read later", cluster=self.cluster.name, error=str(error))
                 return False
+
+    def retire(self) -> None:
+        """End every series, because nothing will go on under these labels.
+
+        The markers lie behind every sample: a real value would win at the same time.
+        """
+        with self._one_request:
+            collect = self.cluster.collect
+            newest_ms = grid_time(self._context.now(), collect.lag, collect.interval)
+            ids = [self._metrics.ids(self._batches), *(copy.ids() for copy in self._copies)]
+            ended = markers(np.unique(np.concatenate(ids)), max(newest_ms, self._time_ms + 1))
+            try:
+                self._context.store(ended, lambda: None)
+            except (StoreError, QueueFullError) as error:
+                name = self.cluster.name
+                _LOG.warning(
+                    "series of a cluster that left end late", cluster=name, error=str(error)
+                )
 
     def close(self) -> None:
         """Close the connections; what is stored from now on moves no watermark."""

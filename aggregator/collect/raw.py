@@ -163,6 +163,13 @@ class RawCopy:
         self.count = layout.count
         return partial or limit_reason(layout.cut, limit)
 
+    def ids(self) -> Ids:
+        """Return the ids that may be visible: of the last answers, complete or not."""
+        layout = self._window
+        if layout is None or self.cache.digest(layout) is None:
+            return self._alive
+        return np.union1d(self._alive, layout.ids[layout.kept])
+
     def restart(self) -> None:
         """Go on at any time: the clock was set back."""
         self._asked_ms = 0

@@ -1,6 +1,6 @@
 """Collects fleet metrics: one request a batch, every value stored at the instant asked for."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -118,6 +118,13 @@ class RecordedMetrics:
         batch.count = int(present.sum())
         cut = int(np.count_nonzero(~layout.kept))
         return partial or limit_reason(cut, self.cluster.collect.limits.series)
+
+    def ids(self, batches: Iterable[Batch]) -> Ids:
+        """Return the ids that may be visible: of the last answers, complete or not."""
+        generation = self.context.series.generation
+        known = [batch.layout for batch in batches if batch.digest(generation) is not None]
+        last = [layout.ids[layout.kept] for layout in known if layout is not None]
+        return np.concatenate([_NONE, *self._live.values(), *last])
 
     def layout(self, batch: Batch, answer: Answer) -> Layout:
         """Return how to store *answer*: what is known, or else read from its label sets."""

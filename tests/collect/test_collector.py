@@ -20,9 +20,10 @@ from aggregator.fleet.registry import Registry
 from aggregator.fleet.settings import ClusterSettings, CollectSettings
 from aggregator.fleet.view import cluster_views
 from aggregator.state.watermarks import Watermarks
-from tests.collect.stage import FakePrometheus, Response, Stage, profile
+from tests.collect.stage import FakePrometheus, Response, Stage, profile, raw_series
 from tests.servers import free_port, scripted, wait_until
 
+STORED = {"fleet:m": "x=1", "up": "job=x"}
 HEALTHY = ("h1", "h2", "h3")
 
 
@@ -76,12 +77,10 @@ def html(_request: object) -> Response:
     return Response(200, b"<html>log in", content_type="text/html")
 
 
-def registry(urls: dict[str, str], **collect: object) -> Registry:
+def registry(urls: dict[str, str], region: str = "europe", **collect: object) -> Registry:
     """Return a registry of clusters at *urls*."""
     clusters = [
-        ClusterSettings.model_validate(
-            {"name": name, "region": "europe", "prometheus": {"url": url}}
-        )
+        ClusterSettings.model_validate({"name": name, "region": region, "prometheus": {"url": url}})
         for name, url in urls.items()
     ]
     settings = {"interval": "1s", "lag": "0s", **collect}
@@ -240,6 +239,38 @@ def test_reconfiguration_touches_only_what_changed(stage: Stage, monkeypatch):
             assert len(instants(stage, "two")) <= seen + 1
             collector.apply(registry(one, lag="1s"))
             assert collector._slots["one"].collector is not kept
+
+
+def test_series_of_a_cluster_that_left_end(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    """A cluster that moves or leaves ends its series; another interval or our own end does not."""
+    started = int(time.time() * 1000) // 1_000 * 1_000
+    monkeypatch.setattr("tests.collect.stage.T0", started)
+    stage.prometheus.vectors["m"] = lambda _: [({"x": "1"}, 1.0)]
+    stage.prometheus.raw[raw_series("up", job="x")] = [(started - 60_000, 1.0)]
+    one = {"one": stage.server.url}
+
+    def values(region: str) -> list[list[float | str]]:
+        found = [stage.samples(name, region=region).get(key, []) for name, key in STORED.items()]
+        return [[value for _, value in row] for row in found]
+
+    def last(region: str) -> list[list[float | str]]:
+        return [seen[-1:] for seen in values(region)]
+
+    raw = [{"match": "up"}]
+    with collecting(stage, registry(one, raw=raw)) as collector:
+        wait_until(lambda: last("europe") == [[1.0], [1.0]], 10, "data")
+        collector.apply(registry(one, raw=raw, interval="2s"))
+        seen = until(stage, "one")
+        wait_until(lambda: until(stage, "one") > seen, 10, "data at another interval")
+        assert "stale" not in [value for row in values("europe") for value in row]
+        collector.apply(registry(one, "asia", raw=raw))
+        wait_until(lambda: last("europe") == [["stale"], ["stale"]], 10, "markers")
+        wait_until(lambda: last("asia")[0] == [1.0], 10, "data under the new region")
+        collector.apply(registry({}))
+        wait_until(lambda: last("asia")[0] == ["stale"], 10, "markers")
+        collector.apply(registry(one, "africa", raw=raw))
+        wait_until(lambda: last("africa")[0] == [1.0], 10, "data again")
+    assert last("africa")[0] == [1.0]
 
 
 def test_state_of_clusters_that_left_meanwhile(stage: Stage):

@@ -52,6 +52,16 @@ def test_clock_set_back(stage: Stage):
     assert stage.samples("fleet:m")["x=1"][:2] == [(-540_000, -540.0), (-525_000, -525.0)]
 
 
+def test_retired_series_end_behind_their_samples(stage: Stage):
+    """What was answered last ends, above the limit of series as well, though nothing was asked."""
+    stage.prometheus.vectors["m"] = lambda _: [({"x": str(n)}, 1.0) for n in range(3)]
+    collecting = collector(stage, "m", limits={"series": 2})
+    collecting.cycle()
+    collecting.close()
+    collecting.retire()
+    assert stage.samples("fleet:m") == {f"x={n}": [(0, 1.0), (1, "stale")] for n in range(2)}
+
+
 def test_a_series_that_vanishes_gets_a_marker(stage: Stage):
     """What the last complete answer had and this one has not ends at T, and may come back."""
 
