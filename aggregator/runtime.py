@@ -24,7 +24,7 @@ from aggregator.diagnose.overview import Overview, overview
 from aggregator.errors import ConfigError, StoreError
 from aggregator.fleet.freshness import Freshness
 from aggregator.fleet.health import HealthBoard
-from aggregator.fleet.registry import Cluster, Registry
+from aggregator.fleet.registry import Registry
 from aggregator.fleet.view import ClusterView, cluster_views
 from aggregator.grafana.keeper import GrafanaKeeper
 from aggregator.model.arrays import Floats
@@ -58,7 +58,6 @@ _RECORD_SECONDS = 10.0
 _RULE_SECONDS = 30.0
 _RETENTION_SECONDS = 600.0
 _FIRST_QUEUE_SECONDS = 5.0  # how long a cluster's first request may wait behind those of others
-_SHORTEST_TIMEOUT_SECONDS = 1.0
 
 
 def now_ms() -> int:
@@ -248,17 +247,9 @@ def untried(registry: Registry, board: HealthBoard, passed_seconds: float) -> li
     return [
         cluster.name
         for cluster in registry
-        if passed_seconds < _first_try_seconds(cluster) and board.get(cluster.name).tried_ms is None
+        if passed_seconds < cluster.request_seconds + _FIRST_QUEUE_SECONDS
+        and board.get(cluster.name).tried_ms is None
     ]
-
-
-def _first_try_seconds(cluster: Cluster) -> float:
-    """Return when the first request of *cluster* has ended for sure, in seconds since the start.
-
-    A request may take two thirds of an interval at most.
-    """
-    longest = max(cluster.collect.interval / 1_500, _SHORTEST_TIMEOUT_SECONDS)
-    return min(cluster.collect.limits.timeout / 1_000, longest) + _FIRST_QUEUE_SECONDS
 
 
 def settle_memory() -> None:

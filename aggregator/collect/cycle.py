@@ -29,18 +29,15 @@ _LOG = structlog.get_logger(__name__)
 _QUARANTINE_MS = 600_000
 _WAITED_FOR_MS = 60_000  # a clock that was set back by less catches up soon
 PROBE_SECONDS = 3.0
-_SHORTEST_TIMEOUT_SECONDS = 1.0
 
 
 def open_source(cluster: Cluster) -> PrometheusSource:
-    """Return the source of *cluster*; a request may take two thirds of an interval at most."""
-    limits, interval = cluster.collect.limits, cluster.collect.interval
-    longest = max(interval / 1500, _SHORTEST_TIMEOUT_SECONDS)
+    """Return the source of *cluster*."""
     return PrometheusSource(
         cluster.name,
         cluster.prometheus,
-        timeout_seconds=min(limits.timeout / 1000, longest),
-        max_bytes=limits.response_bytes,
+        timeout_seconds=cluster.request_seconds,
+        max_bytes=cluster.collect.limits.response_bytes,
         gzip=cluster.collect.gzip,
     )
 

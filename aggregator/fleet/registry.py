@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from aggregator.fleet.settings import ClusterSettings, CollectSettings, Maintenance
 from aggregator.sources.settings import PrometheusSettings
 
+_SHORTEST_REQUEST_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -17,6 +19,12 @@ class Cluster:
     prometheus: PrometheusSettings
     collect: CollectSettings
     maintenance: Maintenance | None
+
+    @property
+    def request_seconds(self) -> float:
+        """How long one request may take: its own limit, and two thirds of an interval at most."""
+        longest = max(self.collect.interval / 1_500, _SHORTEST_REQUEST_SECONDS)
+        return min(self.collect.limits.timeout / 1_000, longest)
 
     def in_maintenance(self, time_ms: int) -> bool:
         """Tell whether the cluster is allowed to be away at *time_ms*."""

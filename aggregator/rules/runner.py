@@ -121,7 +121,7 @@ class GroupRunner:
             self._next_ms += self.group.interval_ms
 
     def _skip(self, now_ms: int) -> None:
-        """Give up instants that are too far back; alerts lose nothing by it."""
+        """Give up instants that are too far back, or ahead of a clock that was set back."""
         newest = _floor(now_ms, self.group.interval_ms)
         oldest = newest - _CATCH_UP * self.group.interval_ms
         if self._next_ms < oldest:
@@ -129,6 +129,9 @@ class GroupRunner:
             telemetry.RULE_EVALUATIONS.labels(self.group.name, "missed").inc(missed)
             _LOG.warning("rule group missed evaluations", group=self.group.key, missed=missed)
             self._next_ms = oldest
+        elif self._next_ms > newest + self.group.interval_ms:
+            _LOG.warning("the clock was set back; rules go on from now", group=self.group.key)
+            self._next_ms = newest
 
     def _evaluate(self, time_ms: int, now_ms: int) -> None:
         start = time.perf_counter()

@@ -317,3 +317,11 @@ def test_instants_far_back_are_missed(stage: Stage, group: RuleGroup) -> None:
     runner.step(GO_ON)
     assert runner.report().time_ms == T0 + 100 * STEP
     assert len(stage.handed) - handed == 4
+
+
+def test_a_clock_that_is_set_back_stops_no_rule(stage: Stage, group: RuleGroup) -> None:
+    """After the clock went back by an hour the group is evaluated at the next instant."""
+    runner = stage.runner(group)
+    _step(stage, runner, T0 + 100 * STEP, ALL_WELL)
+    _step(stage, runner, T0 + 5 * STEP, ALL_WELL)
+    assert runner.report().time_ms == T0 + 5 * STEP
