@@ -43,6 +43,7 @@ export class Chart {
       this.top = top;
       this.plot.setData(data);
     }
+    this.figure.classList.toggle("empty", series.length === 0);
     this.describe(series);
   }
 

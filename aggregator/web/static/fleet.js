@@ -21,8 +21,8 @@ const showTile = (element, tile) => {
   setPart(element, "word", tile.word);
   setPart(element, "title", tile.worst?.title ?? "");
   setPart(element, "value", tile.worst?.text ?? "");
-  setPart(element, "age", tile.age);
-  setPart(element, "old", tile.age_seconds === null ? "" : " old");
+  setPart(element, "age", tile.age_seconds === null ? tile.age : `data ${tile.age} old`);
+  element.title = `${tile.cluster}: ${tile.word}`;
   const error = element.querySelector("[data-part=error]");
   error.hidden = !tile.error;
   error.textContent = tile.error;
