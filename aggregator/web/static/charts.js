@@ -121,6 +121,6 @@ export class Chart {
     now.textContent = texts.join(" · ");
     this.figure.querySelector("[data-part=summary]").textContent = series.length
       ? series.map((one) => `${one.name}: ${summaryOf(one.values, this.signal.unit)}`).join("; ")
-      : "no data: the clusters of this region do not serve it";
+      : "no data from the clusters of this region in the last two hours";
   }
 }
