@@ -97,10 +97,10 @@ def _newest(info: StepMatrix, groups: Groups) -> Ints:
     crowded = groups.crowded(winner)
     if crowded.any():
         target, step = np.argwhere(crowded)[0].tolist()
-        rows = np.flatnonzero((groups.number == target) & winner[:, step]).tolist()
+        doubled = np.flatnonzero((groups.number == target) & winner[:, step]).tolist()
         shown = sorted(
             f"{format_labels(info.series.labels(row))} @ {info.values[row, step] * 1000:.0f}"
-            for row in rows
+            for row in doubled
         )
         raise QueryExecutionError(
             f"found duplicate series for info metric: existing {shown[0]}, new {shown[1]}"
