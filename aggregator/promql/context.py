@@ -13,7 +13,7 @@ from aggregator.promql.annotations import Annotations
 from aggregator.promql.places import line_and_column
 from aggregator.promql.plan import AtEdge, Node
 from aggregator.promql.windows import PROMETHEUS_3, WindowRules
-from aggregator.store.interface import SeriesReader
+from aggregator.store.interface import SeriesReader, SeriesSelection
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,14 @@ class Context:
         self.budget.check()
         self.budget.spend_bytes(rows * self.steps.count * 9)
 
-    def all_matchers(self, matchers: Sequence[Matcher]) -> tuple[Matcher, ...]:
-        """Return *matchers* with those of the scope."""
-        return (*matchers, *self.scope)
+    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSelection:
+        """Return the series that match, within the scope, for samples in (start_ms, end_ms].
+
+        The leaf planner: every read of a query gets its series here, so that none escapes the
+        scope, and what was read is known to who words the warnings.
+        """
+        within = (*matchers, *self.scope)
+        self.reads.append(Read(within, start_ms, end_ms))
+        selection = self.reader.select(within, start_ms + 1, end_ms, self.strings)
+        self.budget.spend_series(selection.ids.size)
+        return selection

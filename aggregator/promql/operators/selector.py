@@ -10,7 +10,7 @@ from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.labels import LabelTable
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix
-from aggregator.promql.context import Context, Read
+from aggregator.promql.context import Context
 from aggregator.promql.functions import Function
 from aggregator.promql.operators.rows import compact
 from aggregator.promql.plan import MatrixSelector, VectorSelector
@@ -89,11 +89,7 @@ def _read(
     budget.check()
     start = int(ends.min()) - back_ms - context.rules.closed_left
     end = int(ends.max())
-    matchers = context.all_matchers(node.matchers)
-    context.reads.append(Read(matchers, start, end))
-    selection = context.reader.select(matchers, start + 1, end, context.strings)
-    budget.spend_series(selection.ids.size)
-
+    selection = context.select(node.matchers, start, end)
     if not selection.ids.size:
         return selection.labels, iter(())
     return selection.labels, context.reader.read(selection.ids, start, end, budget)
