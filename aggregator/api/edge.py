@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aggregator import telemetry
 from aggregator.api import errors, paths
 from aggregator.api.auth import Authenticator
-from aggregator.api.exchange import Access, Caller, Lane, Reply, Request, RequestError, Route
+from aggregator.api.exchange import Access, Caller, Lane, Reach, Reply, Request, RequestError, Route
 from aggregator.api.pool import FairPool
 from aggregator.api.settings import ApiSettings, QueryLimits, Role
 from aggregator.errors import AggregatorError
@@ -81,6 +81,8 @@ class Edge:
             caller: Caller | None = request.scope["caller"]
             if route.access is Access.OPERATOR:
                 self._check_change(caller, headers)
+            if caller is not None and caller.scope and route.reach is Reach.FLEET:
+                raise RequestError(403, "forbidden", "this token sees only the series of its match")
             budget = _budget(self._limits)
             pairs = _pairs(request.scope["query_string"])
             body = b""

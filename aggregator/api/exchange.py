@@ -13,6 +13,7 @@ import orjson
 from aggregator.api.settings import Role
 from aggregator.errors import AggregatorError
 from aggregator.model.budget import Budget
+from aggregator.model.labels import Matcher
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
@@ -25,6 +26,14 @@ class Access(Enum):
     PUBLIC = "everybody"
     VIEWER = "viewers and operators"
     OPERATOR = "operators"
+
+
+class Reach(Enum):
+    """What a caller whose token has a `match` gets from a route."""
+
+    SCOPED = "answers from what the token's match admits alone"  # the handler uses `Request.scope`
+    SAME = "answers everybody alike, without data of the fleet"
+    FLEET = "is about the whole fleet: not for a token with a match"
 
 
 class Lane(Enum):
@@ -47,10 +56,14 @@ class RequestError(AggregatorError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the name of a token or of a proxy's user, and what they may do."""
+    """Who asks: the name of a token or of a proxy's user, what they may do, and see.
+
+    Everything they see passes the matchers of `scope`; without any they see everything.
+    """
 
     name: str
     role: Role
+    scope: tuple[Matcher, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,11 @@ class Request:
     body: bytes
     caller: Caller | None
     budget: Budget
+
+    @property
+    def scope(self) -> tuple[Matcher, ...]:
+        """The matchers that the answer is restricted to."""
+        return () if self.caller is None else self.caller.scope
 
     def first(self, name: str, default: str = "") -> str:
         """Return the first value of the parameter *name*."""
@@ -118,7 +136,8 @@ Schema: TypeAlias = Mapping[str, object]
 class Route:
     """A path, what answers it, and what there is to know about it.
 
-    `errors` are the statuses beside 400, 401 and 403, which any path may answer with.
+    `reach` is closed unless a route says otherwise. `errors` are the statuses beside 400, 401 and
+    403, which any path may answer with.
     """
 
     path: str
@@ -128,6 +147,7 @@ class Route:
     tag: str = "fleet"
     methods: tuple[str, ...] = ("GET",)
     access: Access = Access.VIEWER
+    reach: Reach = Reach.FLEET
     lane: Lane = Lane.POOL
     parameters: tuple[Parameter, ...] = ()
     content_type: str = JSON

@@ -15,6 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from aggregator.errors import QuerySyntaxError
+from aggregator.model.labels import Matcher
+from aggregator.promql.scope import parse_scope
 from aggregator.settings import Duration, Name, Settings, Size, parse_duration_ms, parse_size
 
 
@@ -26,18 +29,37 @@ class Role(Enum):
 
 
 class ApiToken(Settings):
-    """A secret that a caller shows, as a bearer token or as the password of basic auth."""
+    """A secret that a caller shows, as a bearer token or as the password of basic auth.
+
+    `match` restricts the caller to the series that match it, as in PromQL's braces.
+    """
 
     name: Name
     token: SecretStr | None = None
     token_file: Path | None = None
     role: Role = Role.VIEWER
+    match: Annotated[str, Field(examples=['region="europe"'])] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "ApiToken":
         if (self.token is None) == (self.token_file is None):
             raise ValueError("give exactly one of token and token_file")
         return self
+
+    @field_validator("match")
+    @classmethod
+    def _matchers(cls, value: str | None) -> str | None:
+        try:
+            if value is not None and not parse_scope(value):
+                raise ValueError("write at least one matcher, or leave it out")
+        except QuerySyntaxError as error:
+            raise ValueError(f"not matchers as in PromQL's braces: {error}") from error
+        return value
+
+    @property
+    def scope(self) -> tuple[Matcher, ...]:
+        """The matchers that everything shown to this caller passes; none means everything."""
+        return () if self.match is None else parse_scope(self.match)
 
 
 class TrustedProxy(Settings):

@@ -29,6 +29,7 @@ from aggregator.promql.plan import (
 )
 from aggregator.promql.result import QueryResult, RangeSamples, ResultKind
 from aggregator.promql.rewrites import rewrite
+from aggregator.promql.scope import check_plan
 from aggregator.promql.windows import PROMETHEUS_3, WindowRules, without_stale
 from aggregator.store.interface import SeriesReader
 
@@ -41,8 +42,9 @@ _CACHED_CHARACTERS = 4_096
 class Engine:
     """Answers PromQL over *reader*; safe to use from many threads at once.
 
-    *max_points* bounds the points of a series in a range query. Both ways to ask raise
-    `QueryError`s, and `StoreError` from the reader.
+    *max_points* bounds the points of a series in a range query. A query with a scope reads only
+    series that its matchers match as well. Both ways to ask raise `QueryError`s, and `StoreError`
+    from the reader.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Engine:
         scope: Sequence[Matcher] = (),
     ) -> QueryResult:
         """Return the value of *query* at *time_ms*."""
-        plan = _plan(query)
+        plan = _plan(query, scope)
         context = self._context(query, StepRange.instant(time_ms), budget, lookback_ms, scope)
         match unwrap(plan):
             case StringLiteral(value=text):
@@ -98,7 +100,7 @@ class Engine:
                 f"exceeded maximum resolution of {self._max_points:,} points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        plan = _plan(query)
+        plan = _plan(query, scope)
         found = value_type(plan)
         if found not in {ValueType.SCALAR, ValueType.VECTOR}:
             raise QuerySyntaxError(
@@ -131,8 +133,12 @@ class Engine:
         )
 
 
-def _plan(query: str) -> Node:
-    return _cached_plan(query) if len(query) <= _CACHED_CHARACTERS else rewrite(parse(query))
+def _plan(query: str, scope: Sequence[Matcher]) -> Node:
+    cached = len(query) <= _CACHED_CHARACTERS
+    plan = _cached_plan(query) if cached else rewrite(parse(query))
+    if scope:
+        check_plan(plan)
+    return plan
 
 
 @lru_cache(maxsize=512)
