@@ -16,6 +16,7 @@ import structlog
 from aggregator.api import pages
 from aggregator.api.app import Dependencies, create_app
 from aggregator.api.exchange import Request
+from aggregator.api.scope import visible
 from aggregator.api.server import Server
 from aggregator.collect.collector import Collector
 from aggregator.collect.context import Context
@@ -204,9 +205,9 @@ class Runtime:
 
     def _overview(self, request: Request) -> Overview:
         def query(expression: str, time_ms: int) -> QueryResult:
-            return self._engine.instant(expression, time_ms, request.budget)
+            return self._engine.instant(expression, time_ms, request.budget, scope=request.scope)
 
-        return overview(self._views(), query, now_ms())
+        return overview(visible(request, self._views()), query, now_ms())
 
     def _waiting(self) -> Sequence[str]:
         """Return what readiness waits for, in words."""

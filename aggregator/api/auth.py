@@ -8,7 +8,7 @@ import base64
 import hmac
 import ipaddress
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -70,9 +70,13 @@ class Authenticator:
     ) -> None:
         self._settings = settings
         self._tokens = [
-            (Caller(token.name, token.role), _digest_source(token, f"api.tokens[{number}]", clock))
+            (
+                Caller(token.name, token.role, token.scope),
+                _digest_source(token, f"api.tokens[{number}]", clock),
+            )
             for number, token in enumerate(settings.tokens)
         ]
+        _check_distinct(self._tokens)
         external = settings.external_url
         self._external = None if external is None else _origin(str(external))
         self._hosts = {host.lower() for host in settings.hosts}
@@ -115,11 +119,26 @@ class Authenticator:
 
     def _by_token(self, secret: bytes) -> Caller | None:
         digest = sha256(secret).digest()
-        found: Caller | None = None
-        for caller, expected in self._tokens:  # all of them, so that time tells nothing
-            if hmac.compare_digest(expected() or b"", digest):
-                found = caller
-        return found
+        found = [  # every token is compared, so that time tells nothing
+            caller
+            for caller, expected in self._tokens
+            if hmac.compare_digest(expected() or b"", digest)
+        ]
+        if len(found) > 1:  # a file came to hold the secret of another token: whose rights count?
+            names = [caller.name for caller in found]
+            _LOG.error("tokens with the same secret are refused; change one", tokens=names)
+            return None
+        return found[0] if found else None
+
+
+def _check_distinct(tokens: Sequence[tuple[Caller, Callable[[], bytes | None]]]) -> None:
+    """Raise `ConfigError` for two tokens with one secret: it would not say whose rights count."""
+    seen: dict[bytes | None, str] = {}
+    for number, (caller, digest) in enumerate(tokens):
+        if digest() in seen:
+            message = f"{caller.name} and {seen[digest()]} have the same secret; give each its own"
+            raise ConfigError(message, path=f"api.tokens[{number}]")
+        seen[digest()] = caller.name
 
 
 def _digest_source(
@@ -157,7 +176,7 @@ def _secret(header: str) -> bytes:
     scheme, _, value = header.partition(" ")
     match scheme.lower():
         case "bearer":
-            return value.strip().encode()
+            return value.strip().encode("latin-1")  # the bytes as they were sent
         case "basic":
             try:
                 return base64.b64decode(value, validate=True).partition(b":")[2].strip()

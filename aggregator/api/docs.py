@@ -6,7 +6,18 @@ from typing import Any
 
 import orjson
 
-from aggregator.api.exchange import HTML, JSON, TEXT, Access, Lane, Reply, Request, Route, Schema
+from aggregator.api.exchange import (
+    HTML,
+    JSON,
+    TEXT,
+    Access,
+    Lane,
+    Reach,
+    Reply,
+    Request,
+    Route,
+    Schema,
+)
 from aggregator.api.schemas import ERROR
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -48,7 +59,9 @@ def operation(route: Route, method: str) -> dict[str, Any]:
         "openapi_extra": extra,
         "responses": answers,
         "summary": route.summary,
-        "description": f"{route.description} Open to {route.access.value}.".strip(),
+        "description": " ".join(
+            filter(None, (route.description, f"Open to {route.access.value}.", route.reach.value))
+        ),
         "tags": [route.tag],
     }
 
@@ -66,6 +79,7 @@ def routes(
         document,
         "The OpenAPI document",
         tag="documentation",
+        reach=Reach.SAME,
         lane=Lane.ASIDE,
         schema={"type": "object"},
     )
@@ -81,6 +95,7 @@ def routes(
         documentation,
         "This page",
         tag="documentation",
+        reach=Reach.SAME,
         lane=Lane.ASIDE,
         content_type=HTML,
     )

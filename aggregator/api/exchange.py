@@ -31,9 +31,9 @@ class Access(Enum):
 class Reach(Enum):
     """What a caller whose token has a `match` gets from a route."""
 
-    SCOPED = "answers from what the token's match admits alone"  # the handler uses `Request.scope`
-    SAME = "answers everybody alike, without data of the fleet"
-    FLEET = "is about the whole fleet: not for a token with a match"
+    SCOPED = "A token with a match gets what that admits."  # the handler uses `Request.scope`
+    SAME = "Everybody gets the same, without data of the fleet."
+    FLEET = "Not for a token with a match."
 
 
 class Lane(Enum):

@@ -7,7 +7,8 @@ from typing import Final
 import orjson
 
 from aggregator.api import schemas
-from aggregator.api.exchange import Parameter, Reply, Request, RequestError, Route
+from aggregator.api.exchange import Parameter, Reach, Reply, Request, RequestError, Route
+from aggregator.api.scope import visible
 from aggregator.fleet.view import ClusterView
 
 PREFIX: Final = "/api/v1"
@@ -30,6 +31,7 @@ class FleetApi:
                 f"{PREFIX}/clusters",
                 self.clusters,
                 "Every cluster: state, age of its data, last error",
+                reach=Reach.SCOPED,
                 parameters=(region,),
                 schema=schemas.CLUSTERS,
             ),
@@ -37,6 +39,7 @@ class FleetApi:
                 f"{PREFIX}/clusters/{{name}}",
                 self.cluster,
                 "One cluster: subjects, bindings of fleet metrics, gaps",
+                reach=Reach.SCOPED,
                 parameters=(name,),
                 schema=schemas.CLUSTER,
                 errors=(404,),
@@ -45,6 +48,7 @@ class FleetApi:
                 f"{PREFIX}/gaps",
                 self.gaps,
                 "What is known to be missing from the store, by cluster and subject",
+                reach=Reach.SCOPED,
                 parameters=(region,),
                 schema=schemas.GAPS,
             ),
@@ -58,7 +62,7 @@ class FleetApi:
     def cluster(self, request: Request) -> Reply:
         """Answer with all there is to know about one cluster."""
         name = request.path["name"]
-        for view in self._views():
+        for view in visible(request, self._views()):
             if view.cluster == name:
                 return _reply([view], "cluster", view)
         raise RequestError(404, "not_found", "no cluster of this name in the configuration")
@@ -75,7 +79,8 @@ class FleetApi:
 
     def _chosen(self, request: Request) -> list[ClusterView]:
         region = request.first("region")
-        return [view for view in self._views() if region in ("", view.region)]
+        known = visible(request, self._views())
+        return [view for view in known if region in ("", view.region)]
 
 
 def _reply(views: Sequence[ClusterView], name: str, content: object) -> Reply:

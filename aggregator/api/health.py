@@ -9,6 +9,7 @@ from aggregator.api.exchange import (
     TEXT,
     Access,
     Lane,
+    Reach,
     Reply,
     Request,
     Route,
@@ -27,7 +28,7 @@ def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
         things = waiting()
         if not things:
             return Reply(b"ready\n", content_type=TEXT)
-        if request.caller is None:  # the names of clusters are not for everybody
+        if request.caller is None or request.scope:  # the names of clusters are not for everybody
             return Reply(b"waiting for %d\n" % len(things), 503, TEXT)
         more = f"\nand {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
         text = "waiting for:\n" + "\n".join(things[:_SHOWN]) + more + "\n"
@@ -44,6 +45,7 @@ def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
             tag="health",
             methods=("GET", "HEAD"),
             access=Access.PUBLIC,
+            reach=Reach.SAME,
             lane=Lane.EVENT_LOOP,
             content_type=TEXT,
         ),
@@ -54,6 +56,7 @@ def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
             tag="health",
             methods=("GET", "HEAD"),
             access=Access.PUBLIC,
+            reach=Reach.SAME,
             lane=Lane.EVENT_LOOP,
             content_type=TEXT,
             errors=(503,),

@@ -8,6 +8,7 @@ from aggregator.api.exchange import (
     HTML,
     Lane,
     Parameter,
+    Reach,
     Reply,
     Request,
     RequestError,
@@ -24,7 +25,11 @@ def routes(
     fleet: Callable[[Overview], bytes],
     static: Callable[[str], tuple[bytes, str] | None],
 ) -> tuple[Route, ...]:
-    """Return the routes; *fleet* renders the first page, *static* finds a file by its name."""
+    """Return the routes.
+
+    *overview* keeps to the scope of the request, *fleet* renders the first page, *static* finds a
+    file by its name.
+    """
 
     def page(request: Request) -> Reply:
         return Reply(fleet(overview(request)), content_type=HTML)
@@ -46,6 +51,7 @@ def routes(
             static_file,
             "Scripts, styles and images of the pages",
             tag="pages",
+            reach=Reach.SAME,
             lane=Lane.EVENT_LOOP,
             parameters=(Parameter("name", "the file", required=True),),
             content_type="application/octet-stream",
@@ -56,6 +62,7 @@ def routes(
             "Every region with its clusters, worst first",
             "One sentence about the whole fleet, then each cluster's freshness and the signal "
             "that is in most trouble.",
+            reach=Reach.SCOPED,
         ),
     )
 
