@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sqlalchemy import column, delete, select, table
 from sqlalchemy.dialects.sqlite import insert
@@ -17,14 +18,27 @@ _TABLE = table(
     column("quality"),
     column("reason"),
     column("probed_ms"),
+    column("standing"),
+    column("since_ms"),
+    column("previous"),
 )
+
+
+class Standing(StrEnum):
+    """What is known of a metric in a cluster: served, or why not."""
+
+    BOUND = "bound"
+    NOT_NOW = "not_now"  # a candidate had data within the last hour
+    NEVER = "never"
+    FAILED = "failed"  # the cluster could not be asked
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
     """The candidates that serve a metric, in order of precedence; none if nothing has data.
 
-    `reason` says why there is none.
+    `reason` says why there is none. `since_ms` is when these candidates took over, and `previous`
+    are those from which they did.
     """
 
     metric: str
@@ -32,6 +46,9 @@ class Binding:
     quality: str
     reason: str
     probed_ms: int
+    standing: Standing = Standing.BOUND
+    since_ms: int = 0
+    previous: tuple[str, ...] = ()
 
 
 class Bindings:
@@ -43,9 +60,15 @@ class Bindings:
         self._bindings: dict[str, dict[str, Binding]] = {}
         with database.transaction() as connection:
             for row in connection.execute(select(_TABLE)):
-                candidates = tuple(row.candidates.split(" ")) if row.candidates else ()
                 self._bindings.setdefault(row.cluster, {})[row.metric] = Binding(
-                    row.metric, candidates, row.quality, row.reason, row.probed_ms
+                    row.metric,
+                    tuple(row.candidates.split()),
+                    row.quality,
+                    row.reason,
+                    row.probed_ms,
+                    Standing(row.standing),
+                    row.since_ms,
+                    tuple(row.previous.split()),
                 )
 
     def of(self, cluster: str) -> dict[str, Binding]:
@@ -65,6 +88,9 @@ class Bindings:
                 "quality": binding.quality,
                 "reason": binding.reason,
                 "probed_ms": binding.probed_ms,
+                "standing": binding.standing.value,
+                "since_ms": binding.since_ms,
+                "previous": " ".join(binding.previous),
             }
             for binding in bindings
         ]

@@ -86,4 +86,15 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX notifications_waiting ON notifications (receiver, group_key, id)",
         ),
     ),
+    Migration(
+        3,
+        "what became of a binding",
+        (
+            "ALTER TABLE bindings ADD COLUMN standing TEXT NOT NULL DEFAULT 'bound'",
+            "ALTER TABLE bindings ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE bindings ADD COLUMN previous TEXT NOT NULL DEFAULT ''",
+            "UPDATE bindings SET standing = 'never' WHERE candidates = ''",
+            "UPDATE bindings SET since_ms = probed_ms",
+        ),
+    ),
 )
