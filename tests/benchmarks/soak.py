@@ -70,7 +70,8 @@ def long_fidelity() -> Row:
         compared, copied = fidelity.run(Path(base), expositions, fidelity.LONG, 200)
     return Row(
         "soak: fidelity",
-        "3 real Prometheus of real expositions, 5 events, 6 min after each",
+        "3 real Prometheus of real expositions, 5 events, 6 min after each, less two collection "
+        "intervals after an event",
         f"{compared} counts and sums equal, {copied} samples equal bit for bit",
         "the sources themselves",
         "1.00",
