@@ -18,6 +18,7 @@ from aggregator.api.app import Dependencies, create_app
 from aggregator.api.exchange import Request
 from aggregator.api.scope import visible
 from aggregator.api.server import Server
+from aggregator.api.status import Metadata
 from aggregator.collect.collector import Collector
 from aggregator.collect.context import Context
 from aggregator.config.document import FleetConfig
@@ -195,6 +196,8 @@ class Runtime:
             clusters=self._views,
             waiting=self._waiting,
             now_ms=now_ms,
+            metadata=self._metadata,
+            rules=self._rules.reports,
             docs_page=html.docs,
             routes=pages.routes(self._overview, html.fleet, html.static),
         )
@@ -202,6 +205,13 @@ class Runtime:
 
     def _views(self) -> list[ClusterView]:
         return cluster_views(self._freshness, self._bindings, now_ms())
+
+    def _metadata(self) -> Mapping[str, Sequence[Metadata]]:
+        """Return what the profile says of each fleet metric: all of them are gauges."""
+        return {
+            metric.name: [Metadata("gauge", metric.help, metric.unit.value)]
+            for metric in self._profile.metrics
+        }
 
     def _overview(self, request: Request) -> Overview:
         def query(expression: str, time_ms: int) -> QueryResult:

@@ -9,16 +9,19 @@ import fastapi
 from fastapi.responses import Response
 
 from aggregator import __version__
-from aggregator.api import docs, health
+from aggregator.api import docs, health, syntax
+from aggregator.api.alerting import AlertingApi
 from aggregator.api.auth import Authenticator
 from aggregator.api.edge import Edge, Gate
 from aggregator.api.exchange import Route
 from aggregator.api.fleet import FleetApi
 from aggregator.api.prometheus import Catalog, PrometheusApi
 from aggregator.api.settings import ApiSettings
+from aggregator.api.status import Metadata, StatusApi
 from aggregator.fleet.view import ClusterView
 from aggregator.promql.context import Read
 from aggregator.promql.engine import Engine
+from aggregator.rules.runner import GroupReport
 
 _TAGS = {
     "prometheus": "Prometheus's HTTP API over the central store.",
@@ -39,6 +42,7 @@ class Dependencies:
 
     *freshness* words what the data read by a query lacks at a time in ms; *clusters* returns the
     state of every registered cluster; *waiting* says, from memory, what readiness waits for;
+    *metadata* is what is known of metrics, and *rules* the last evaluation of every group;
     *routes* are further pages, which get the same access checks; *docs_page* renders the OpenAPI
     document as a page.
     """
@@ -50,6 +54,8 @@ class Dependencies:
     clusters: Callable[[], Sequence[ClusterView]]
     waiting: Callable[[], Sequence[str]]
     now_ms: Callable[[], int]
+    metadata: Callable[[], Mapping[str, Sequence[Metadata]]] = dict
+    rules: Callable[[], Sequence[GroupReport]] = tuple
     routes: Sequence[Route] = ()
     docs_page: Callable[[Mapping[str, Any]], bytes] | None = None
 
@@ -80,6 +86,9 @@ def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
     )
     for route in (
         *prometheus.routes(),
+        *StatusApi(dependencies.store, dependencies.metadata).routes(),
+        *AlertingApi(dependencies.rules).routes(),
+        *syntax.routes(),
         *FleetApi(dependencies.clusters).routes(),
         *health.routes(dependencies.waiting),
         *docs.routes(openapi, dependencies.docs_page),

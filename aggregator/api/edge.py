@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -148,7 +149,8 @@ class Edge:
                 done.set_result(reply)
 
         def job() -> None:
-            reply = _compressed(errors.answer(route.handler, asked), gzip)
+            request = replace(asked, queued_seconds=asked.budget.elapsed_seconds)
+            reply = _compressed(errors.answer(route.handler, request), gzip)
             with contextlib.suppress(RuntimeError):  # the loop has ended, nobody waits
                 loop.call_soon_threadsafe(deliver, reply)
 

@@ -70,7 +70,8 @@ class Caller:
 class Request:
     """One request: parameters of form and query string (the form's first), and its limits.
 
-    `caller` is None only where a public route is asked by somebody unknown.
+    `caller` is None only where a public route is asked by somebody unknown; `queued_seconds` is how
+    long the request waited for its turn.
     """
 
     path: Mapping[str, str]
@@ -78,6 +79,7 @@ class Request:
     body: bytes
     caller: Caller | None
     budget: Budget
+    queued_seconds: float = 0.0
 
     @property
     def scope(self) -> tuple[Matcher, ...]:

@@ -1,19 +1,19 @@
-"""Prometheus's HTTP API over the central store."""
+"""Prometheus's HTTP API over the central store: queries, label sets, label names and values."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import orjson
 
-from aggregator import __version__
-from aggregator.api import encode, schemas
+from aggregator.api import encode, parameters, schemas, stats
+from aggregator.api.envelope import CUT, route, success
 from aggregator.api.errors import bad_data, bad_parameter
-from aggregator.api.exchange import Parameter, Reply, Request, Route, Schema
+from aggregator.api.exchange import Parameter, Reply, Request, Route
 from aggregator.api.paths import label_name
-from aggregator.api.times import MAX_MS, MIN_MS, parse_step_ms, parse_time_ms
 from aggregator.errors import QuerySyntaxError
+from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable, Matcher
 from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.context import Read
@@ -22,24 +22,7 @@ from aggregator.promql.parse import parse_selector
 from aggregator.promql.result import QueryResult, ResultKind
 from aggregator.store.interface import LabelReader, SeriesReader
 
-PREFIX: Final = "/prometheus/api/v1"
-# What we behave as; clients choose features by it.
-COMPATIBLE_VERSION: Final = "3.5.0"
-_CUT = "results truncated due to limit"
-
-_READ = ("GET", "POST")
-_QUERY = Parameter("query", "PromQL expression", required=True, example="up")
-_TIME = "seconds since 1970, or RFC 3339"
-_START = Parameter("start", f"first time, {_TIME}")
-_END = Parameter("end", f"last time, {_TIME}")
-_MATCH = Parameter("match[]", "series selector; several are joined by or", repeated=True)
-_LIMIT = Parameter("limit", "most entries to return, 0 for all", kind="integer")
-_OPTIONS = (
-    _LIMIT,
-    Parameter("timeout", "most time the query may take, as 30s or seconds"),
-    Parameter("lookback_delta", "how far back a sample counts, as 5m or seconds"),
-    Parameter("stats", "all: add how much was read, and how long it took"),
-)
+Freshness: TypeAlias = Callable[[Sequence[Read], int], Sequence[str]]
 
 
 class Catalog(SeriesReader, LabelReader, Protocol):
@@ -47,13 +30,13 @@ class Catalog(SeriesReader, LabelReader, Protocol):
 
 
 class PrometheusApi:
-    """Handlers of the Prometheus API. *freshness* words what the data read by a query lacks."""
+    """Handlers of what reads the store. *freshness* words what the data they read lacks."""
 
     def __init__(
         self,
         engine: Engine,
         store: Catalog,
-        freshness: Callable[[Sequence[Read], int], Sequence[str]],
+        freshness: Freshness,
         now_ms: Callable[[], int],
     ) -> None:
         self._engine, self._store = engine, store
@@ -61,73 +44,70 @@ class PrometheusApi:
 
     def routes(self) -> tuple[Route, ...]:
         """Return every path."""
-        step = Parameter("step", "distance of points, as 30s or seconds", required=True)
-        span = (
-            Parameter("start", f"first time, {_TIME}", required=True),
-            Parameter("end", f"last time, {_TIME}", required=True),
-        )
-        moment = Parameter("time", f"when to evaluate, {_TIME}; now if left out")
         name = Parameter("name", "label name; in the U__ form if not a plain one", required=True)
-        catalog = (_MATCH, _START, _END, _LIMIT)
-        query = (422, 503)
+        instant = (parameters.QUERY, parameters.MOMENT, *parameters.OPTIONS)
+        span = (parameters.QUERY, parameters.FIRST, parameters.LAST, parameters.STEP)
+        catalog = parameters.CATALOG
         return (
-            _route("query", self.query, "Evaluate at one time", (_QUERY, moment, *_OPTIONS),
-                   schema=schemas.RESULT, errors=query),
-            _route("query_range", self.query_range, "Evaluate over a range of time",
-                   (_QUERY, *span, step, *_OPTIONS), schema=schemas.RESULT, errors=query),
-            _route("series", self.series, "Label sets of the series that match", catalog,
-                   schema=schemas.LABEL_SETS),
-            _route("labels", self.labels, "Label names", catalog, schema=schemas.STRINGS),
-            _route("label/{name}/values", self.label_values, "Values of a label",
-                   (name, *catalog), schema=schemas.STRINGS, methods=("GET",)),
-            _route("status/buildinfo", self.build_info, "What this server is", (),
-                   schema=schemas.BUILD, methods=("GET",)),
+            route("query", self.query, "Evaluate at one time", instant, schema=schemas.RESULT),
+            route("query_range", self.query_range, "Evaluate over a range of time",
+                  (*span, *parameters.OPTIONS), schema=schemas.RESULT),
+            route("series", self.series, "Label sets of the series that match", catalog,
+                  schema=schemas.LABEL_SETS),
+            route("labels", self.labels, "Label names", catalog, schema=schemas.STRINGS),
+            route("label/{name}/values", self.label_values, "Values of a label",
+                  (name, *catalog), schema=schemas.STRINGS),
         )  # fmt: skip
 
     def query(self, request: Request) -> Reply:
         """Answer an instant query."""
-        began = time.perf_counter()
         now_ms = self._now_ms()
-        limit = _limit(request)
-        text = request.first("time")
-        try:
-            time_ms = parse_time_ms(text) if text else now_ms
-        except ValueError as error:
-            message = f"Invalid time value for 'time': {error}"
-            raise bad_parameter("time", message) from error
-        lookback_ms = _options(request)
+        limit = parameters.limit(request)
+        time_ms = parameters.moment(request, now_ms)
+        lookback_ms = parameters.options(request)
+        began = time.perf_counter()
         try:
             result = self._engine.instant(
-                request.first("query"), time_ms, request.budget, lookback_ms=lookback_ms
+                request.first("query"),
+                time_ms,
+                request.budget,
+                lookback_ms=lookback_ms,
+                scope=request.scope,
             )
         except QuerySyntaxError as error:
-            raise _query_error(error) from error
-        return self._result(request, result, limit, now_ms, began)
+            raise parameters.query_error(error) from error
+        timing = self._stats(request, result.steps, lookback_ms, time.perf_counter() - began)
+        return self._result(request, result, limit, now_ms, timing)
 
     def query_range(self, request: Request) -> Reply:
         """Answer a range query."""
-        began = time.perf_counter()
         now_ms = self._now_ms()
-        limit = _limit(request)
-        steps = _steps(request)
-        lookback_ms = _options(request)
+        limit = parameters.limit(request)
+        steps = parameters.steps(request)
+        lookback_ms = parameters.options(request)
+        began = time.perf_counter()
         try:
             result = self._engine.range(
-                request.first("query"), steps, request.budget, lookback_ms=lookback_ms
+                request.first("query"),
+                steps,
+                request.budget,
+                lookback_ms=lookback_ms,
+                scope=request.scope,
             )
         except QuerySyntaxError as error:
-            raise _query_error(error) from error
-        return self._result(request, result, limit, now_ms, began)
+            raise parameters.query_error(error) from error
+        timing = self._stats(request, steps, lookback_ms, time.perf_counter() - began)
+        return self._result(request, result, limit, now_ms, timing)
 
     def series(self, request: Request) -> Reply:
         """Answer with the label sets of the series that match."""
-        limit = _limit(request)
+        limit = parameters.limit(request)
         texts = request.all("match[]")
         if not texts:
             raise bad_data("no match[] parameter provided")
-        start_ms, end_ms = _span(request)
+        start_ms, end_ms = parameters.span(request)
         try:
-            selectors = [parse_selector(text) for text in texts]
+            selectors = [(*parse_selector(text), *request.scope) for text in texts]
         except QuerySyntaxError as error:
             raise bad_parameter("match[]", error) from error
         strings = self._store.strings()
@@ -144,9 +124,9 @@ class PrometheusApi:
 
     def labels(self, request: Request) -> Reply:
         """Answer with the label names."""
-        limit = _limit(request)
-        start_ms, end_ms = _span(request)
-        selectors = _selectors(request)
+        limit = parameters.limit(request)
+        start_ms, end_ms = parameters.span(request)
+        selectors = parameters.selectors(request)
         names = self._store.label_names(selectors, start_ms, end_ms)
         return self._strings(request, names, selectors, limit)
 
@@ -155,33 +135,34 @@ class PrometheusApi:
         name = label_name(request.path["name"])
         if name is None:
             raise bad_data(f'invalid label name: "{request.path["name"]}"')
-        limit = _limit(request)
-        start_ms, end_ms = _span(request)
-        selectors = _selectors(request)
+        limit = parameters.limit(request)
+        start_ms, end_ms = parameters.span(request)
+        selectors = parameters.selectors(request)
         values = self._store.label_values(name, selectors, start_ms, end_ms)
         return self._strings(request, values, selectors, limit)
 
-    def build_info(self, _request: Request) -> Reply:
-        """Answer with what we are; without `features`, which would make Grafana ask for more."""
-        build = {
-            "version": COMPATIBLE_VERSION,
-            "revision": f"fleet-aggregator-{__version__}",
-            "branch": "",
-            "buildUser": "",
-            "buildDate": "",
-            "goVersion": "",
-        }
-        return Reply(_envelope(orjson.dumps(build), (), ()))
+    def _stats(
+        self, request: Request, steps: StepRange, lookback_ms: int | None, seconds: float
+    ) -> bytes:
+        """Return the `stats` part of an answer, empty if the request does not want it."""
+        if not request.first("stats"):
+            return b""
+        peak = request.budget.samples
+        again = Budget(timeout_seconds=request.budget.remaining_seconds)
+        request.budget.on_cancel(lambda: again.cancel("the client went away"))
+        counts = self._engine.samples_per_step(
+            request.first("query"), steps, again, lookback_ms=lookback_ms, scope=request.scope
+        )
+        return stats.part(request, seconds, steps, counts, peak)
 
     def _result(
-        self, request: Request, result: QueryResult, limit: int, now_ms: int, began: float
+        self, request: Request, result: QueryResult, limit: int, now_ms: int, timing: bytes
     ) -> Reply:
         body, cut = _rendered(result, limit, request)
-        stats = _stats(request, time.perf_counter() - began) if request.first("stats") else b""
         kind = result.kind.value.encode()
-        data = b"".join((b'{"resultType":"', kind, b'","result":', body, stats, b"}"))
+        data = b"".join((b'{"resultType":"', kind, b'","result":', body, timing, b"}"))
         warnings = [*result.warnings, *self._freshness(result.reads, now_ms)]
-        return Reply(_envelope(data, [*warnings, *([_CUT] if cut else [])], result.infos))
+        return success(data, [*warnings, *([CUT] if cut else [])], result.infos)
 
     def _strings(
         self,
@@ -197,32 +178,10 @@ class PrometheusApi:
         self, request: Request, data: bytes, selectors: Sequence[Sequence[Matcher]], cut: bool
     ) -> Reply:
         now_ms = self._now_ms()
-        start_ms, end_ms = _span(request)
+        start_ms, end_ms = parameters.span(request)
         reads = [Read(tuple(each), start_ms, min(end_ms, now_ms)) for each in selectors or ((),)]
         warnings = self._freshness(reads, now_ms)
-        return Reply(_envelope(data, [*warnings, *([_CUT] if cut else [])], ()))
-
-
-def _route(
-    path: str,
-    handler: Callable[[Request], Reply],
-    summary: str,
-    parameters: tuple[Parameter, ...],
-    *,
-    schema: Schema,
-    methods: tuple[str, ...] = _READ,
-    errors: tuple[int, ...] = (422, 503),
-) -> Route:
-    return Route(
-        f"{PREFIX}/{path}",
-        handler,
-        summary,
-        tag="prometheus",
-        methods=methods,
-        parameters=parameters,
-        schema=schema,
-        errors=errors,
-    )
+        return success(data, [*warnings, *([CUT] if cut else [])])
 
 
 def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[bytes, bool]:
@@ -247,101 +206,13 @@ def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[bytes,
 
 def _limited(matrix: StepMatrix, limit: int) -> tuple[StepMatrix, bool]:
     """Return at most *limit* (0: all) of the series that have a point, and whether any is cut."""
+    if not limit:
+        return matrix, False
     rows = np.flatnonzero(matrix.present.any(axis=1))
-    if not 0 < limit < rows.size:
+    if limit >= rows.size:
         return matrix, False
     rows = rows[:limit]
     kept = StepMatrix(
         matrix.series.take(rows), matrix.values[rows], matrix.present[rows], matrix.drop_name[rows]
     )
     return kept, True
-
-
-def _stats(request: Request, seconds: float) -> bytes:
-    samples = {
-        "totalQueryableSamples": request.budget.samples,
-        "peakSamples": request.budget.peak_samples,
-    }
-    timings = {"evalTotalTime": seconds, "execTotalTime": seconds}
-    return b',"stats":' + orjson.dumps({"timings": timings, "samples": samples})
-
-
-def _envelope(data: bytes, warnings: Sequence[str], infos: Sequence[str]) -> bytes:
-    parts = [b'{"status":"success","data":', data]
-    if warnings:
-        parts += [b',"warnings":', orjson.dumps(list(dict.fromkeys(warnings)))]
-    if infos:
-        parts += [b',"infos":', orjson.dumps(list(infos))]
-    return b"".join((*parts, b"}"))
-
-
-def _query_error(error: QuerySyntaxError) -> Exception:
-    """Return the error of a query: what has a place in the text is the parameter's fault."""
-    text = str(error)
-    return bad_parameter("query", text) if text[:1].isdigit() else bad_data(text)
-
-
-def _limit(request: Request) -> int:
-    text = request.first("limit")
-    if not text:
-        return 0
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise bad_parameter("limit", f'"{text}" is not a number from 0')
-    return int(text)
-
-
-def _options(request: Request) -> int | None:
-    """Apply `timeout` to the budget and return `lookback_delta` in ms, None if left out."""
-    timeout, lookback = request.first("timeout"), request.first("lookback_delta")
-    if timeout:
-        request.budget.lower_timeout(_duration("timeout", timeout) / 1000)
-    if not lookback:
-        return None
-    lookback_ms = _duration("lookback_delta", lookback)
-    if lookback_ms <= 0:
-        raise bad_parameter("lookback_delta", "it must be positive")
-    return lookback_ms
-
-
-def _steps(request: Request) -> StepRange:
-    start_ms, end_ms = _time(request, "start"), _time(request, "end")
-    if end_ms < start_ms:
-        raise bad_parameter("end", "end timestamp must not be before start time")
-    step_ms = _duration("step", request.first("step"))
-    if step_ms <= 0:
-        raise bad_parameter(
-            "step",
-            "zero or negative query resolution step widths are not accepted. "
-            "Try a positive integer",
-        )
-    return StepRange.between(start_ms, end_ms, step_ms)
-
-
-def _span(request: Request) -> tuple[int, int]:
-    """Return the time range of a label or series request; all time if left out."""
-    start_ms = _time(request, "start") if request.first("start") else MIN_MS
-    end_ms = _time(request, "end") if request.first("end") else MAX_MS
-    if end_ms < start_ms:
-        raise bad_parameter("end", "end timestamp must not be before start time")
-    return start_ms, end_ms
-
-
-def _selectors(request: Request) -> list[tuple[Matcher, ...]]:
-    try:
-        return [parse_selector(text) for text in request.all("match[]")]
-    except QuerySyntaxError as error:
-        raise bad_data(str(error)) from error
-
-
-def _time(request: Request, name: str) -> int:
-    try:
-        return parse_time_ms(request.first(name))
-    except ValueError as error:
-        raise bad_parameter(name, error) from error
-
-
-def _duration(name: str, text: str) -> int:
-    try:
-        return parse_step_ms(text)
-    except ValueError as error:
-        raise bad_parameter(name, error) from error

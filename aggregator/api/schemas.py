@@ -58,6 +58,47 @@ RESULT = envelope(
         ("resultType", "result"),
     )
 )
+METADATA = envelope(
+    {
+        "type": "object",
+        "additionalProperties": {
+            "type": "array",
+            "items": _object(
+                {"type": _TEXT, "help": _TEXT, "unit": _TEXT}, ("type", "help", "unit")
+            ),
+        },
+    }
+)
+TEXT = envelope(_TEXT)
+TREE = envelope({"type": "object", "required": ["type"]})
+EXEMPLARS = envelope({"type": "array", "maxItems": 0})
+_RANKING: Schema = {
+    "type": "array",
+    "items": _object({"name": _TEXT, "value": {"type": "integer"}}, ("name", "value")),
+}
+_RANKINGS = (
+    "seriesCountByMetricName",
+    "labelValueCountByLabelName",
+    "memoryInBytesByLabelName",
+    "seriesCountByLabelValuePair",
+    "seriesCountByCluster",
+)
+CARDINALITY = envelope(
+    _object(
+        {"headStats": {"type": "object"}, **dict.fromkeys(_RANKINGS, _RANKING)},
+        ("headStats", *_RANKINGS),
+    )
+)
+ALERTS = envelope(_object({"alerts": {"type": "array", "items": {"type": "object"}}}, ("alerts",)))
+RULES = envelope(
+    _object(
+        {
+            "groups": {"type": "array", "items": {"type": "object"}},
+            "groupNextToken": _TEXT,
+        },
+        ("groups",),
+    )
+)
 _SOURCE: Schema = _object(
     {
         "cluster": _TEXT,

@@ -26,12 +26,17 @@ class Budget:
         self.timeout_seconds, self.max_samples = timeout_seconds, max_samples
         self.max_series, self.max_bytes = max_series, max_bytes
         self.samples = 0
-        self.peak_samples = 0
         self._clock = clock
-        self._deadline = clock() + timeout_seconds
+        self._began = clock()
+        self._deadline = self._began + timeout_seconds
         self._lock = threading.Lock()
         self._reason = ""
         self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds since the budget was made."""
+        return self._clock() - self._began
 
     @property
     def remaining_seconds(self) -> float:

@@ -7,12 +7,13 @@ from functools import lru_cache
 import numpy as np
 
 from aggregator.errors import QuerySyntaxError
-from aggregator.model.arrays import Codes
+from aggregator.model.arrays import Codes, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.context import Context
+from aggregator.promql.counting import samples_per_step
 from aggregator.promql.evaluate import evaluate, evaluate_range
 from aggregator.promql.functions import ValueType
 from aggregator.promql.operators.order import label_order
@@ -111,6 +112,19 @@ class Engine:
         matrix = _finished(evaluate(plan, context))
         matrix = take(matrix, label_order(matrix.series))
         return _annotated(QueryResult(ResultKind.MATRIX, steps, matrix), context)
+
+    def samples_per_step(
+        self,
+        query: str,
+        steps: StepRange,
+        budget: Budget,
+        *,
+        lookback_ms: int | None = None,
+        scope: Sequence[Matcher] = (),
+    ) -> Ints:
+        """Return how many samples *query* looks at, at each of *steps*; it reads them anew."""
+        context = self._context(query, steps, budget, lookback_ms, scope)
+        return samples_per_step(_plan(query, scope), context)
 
     def _context(
         self,

@@ -119,10 +119,15 @@ class Subquery:
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
 
-    def __str__(self) -> str:
+    @property
+    def window(self) -> str:
+        """What follows the expression: range, step and modifiers."""
         step = "" if self.step_ms is None else format_duration(self.step_ms)
         window = f"[{format_duration(self.range_ms)}:{step}]"
-        return f"{self.expr}{window}{_modifiers(self.offset_ms, self.at)}"
+        return f"{window}{_modifiers(self.offset_ms, self.at)}"
+
+    def __str__(self) -> str:
+        return f"{self.expr}{self.window}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +155,16 @@ class Aggregate:
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
 
+    @property
+    def head(self) -> str:
+        """What precedes the bracket: the operator and the labels it keeps or drops."""
+        if not (self.without or self.grouping):
+            return self.op
+        return f"{self.op} {'without' if self.without else 'by'} ({_labels(self.grouping)}) "
+
     def __str__(self) -> str:
-        clause = ""
-        if self.without or self.grouping:
-            clause = f" {'without' if self.without else 'by'} ({_labels(self.grouping)}) "
         param = "" if self.param is None else f"{self.param}, "
-        return f"{self.op}{clause}({param}{self.expr})"
+        return f"{self.head}({param}{self.expr})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +180,13 @@ class Binary:
     end: int = field(default=0, compare=False)
     op_start: int = field(default=0, compare=False)
 
+    @property
+    def operator(self) -> str:
+        """What is between the sides: the operator and its modifiers."""
+        return f"{self.op}{' bool' if self.return_bool else ''}{_matching(self.matching)}"
+
     def __str__(self) -> str:
-        bool_word = " bool" if self.return_bool else ""
-        return f"{self.lhs} {self.op}{bool_word}{_matching(self.matching)} {self.rhs}"
+        return f"{self.lhs} {self.operator} {self.rhs}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
 from aggregator.store import sql
+from aggregator.store.cardinality import Cardinality
 from aggregator.store.columns import sample_table, table
 from aggregator.store.conflicts import merged_rows, series_bounds, settled
 from aggregator.store.expiry import drop_days
@@ -104,6 +105,10 @@ class ChdbStore:
     ) -> list[str]:
         """Return the values of the label *name* among them, sorted."""
         return self._index.label_values(name, selectors, start_ms, end_ms)
+
+    def cardinality(self, matchers: Sequence[Matcher], limit: int) -> Cardinality:
+        """Return how many series match, and the *limit* names and values that most of them have."""
+        return self._index.cardinality(matchers, limit)
 
     def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SeriesSamples]:
         """Yield the samples in (start_ms, end_ms] of *ids* (ascending), run after run."""

@@ -12,6 +12,7 @@ import numpy as np
 from aggregator.model.arrays import Codes, Ids, Ints
 from aggregator.model.labels import METRIC_NAME, LabelTable, Matcher, Strings
 from aggregator.store.blocks import Block, IdBlocks
+from aggregator.store.cardinality import Cardinality, Census
 from aggregator.store.identity import Identity
 from aggregator.store.interface import SeriesSelection
 from aggregator.store.lifetimes import NEVER_LAST, Lifetimes
@@ -20,6 +21,7 @@ from aggregator.store.tables import MetricTable, TableView, filtered
 
 # ids of the series whose label `name` matches an RE2 pattern, None if only the columns know
 Postings = Callable[[str, str], Ids | None]
+_ALL_TIME = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,13 @@ class LabelIndex:
         views = [table.view.column(name) for table in list(self._state.tables.values())]
         columns = [column for column in views if column is not None]
         return int(distinct(np.concatenate(columns)).size) if columns else 0
+
+    def cardinality(self, matchers: Sequence[Matcher], limit: int) -> Cardinality:
+        """Return how many series match, and the *limit* names and values that most of them have."""
+        state = self._state
+        census = Census(state.strings)
+        census.add(self._matching(state, matchers, *_ALL_TIME), state.lives)
+        return census.result(limit)
 
     # -- retention
 

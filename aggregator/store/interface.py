@@ -12,6 +12,7 @@ from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable, Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
+from aggregator.store.cardinality import Cardinality
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,10 @@ class LabelReader(Protocol):
         self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
         """Return the values of the label *name* among them, sorted."""
+        ...
+
+    def cardinality(self, matchers: Sequence[Matcher], limit: int) -> Cardinality:
+        """Return how many series match, and the *limit* names and values that most of them have."""
         ...
 
 

@@ -9,6 +9,7 @@ from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
+from aggregator.store.cardinality import Cardinality
 from aggregator.store.conflicts import merged_rows, replaces, same_bits, series_bounds, settled
 from aggregator.store.index import LabelIndex
 from aggregator.store.interface import SeriesSelection, WriteReport
@@ -59,6 +60,10 @@ class MemoryStore:
     ) -> list[str]:
         """Return the values of the label *name* among them, sorted."""
         return self._index.label_values(name, selectors, start_ms, end_ms)
+
+    def cardinality(self, matchers: Sequence[Matcher], limit: int) -> Cardinality:
+        """Return how many series match, and the *limit* names and values that most of them have."""
+        return self._index.cardinality(matchers, limit)
 
     def series_ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
         """Return the id of each label set, giving new ones an id."""
