@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from aggregator.errors import QueryError
 from aggregator.model.labels import METRIC_NAME, MatchOp
@@ -12,12 +13,15 @@ from aggregator.promql.lex import Kind
 from aggregator.promql.numbers import parse_duration
 from aggregator.promql.selectors import selector
 
-_NUMBER = r"[+-]?(?:[Ii]nf|NaN|nan|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
+_NUMBER = r"[+-]?(?:(?i:inf|nan)|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
 _ITEM = re.compile(rf"(?P<base>{_NUMBER}|stale)(?P<delta>[+-]{_NUMBER[5:]})?(?:x(?P<times>\d+))?")
 _BLANKS = re.compile(r"_(?:x(\d+))?")
-_INSTANT = re.compile(r"eval(?:_(fail|warn|ordered|info))?\s+instant\s+at\s+(\S+)\s+(.+)")
+_INSTANT = re.compile(
+    r"eval(?:_(fail|warn|ordered|info))?\s+instant\s+at\s+(\S+)\s+(.+)", re.IGNORECASE
+)
 _RANGE = re.compile(
-    r"eval(?:_(fail|warn|info))?\s+range\s+from\s+(\S+)\s+to\s+(\S+)\s+step\s+(\S+)\s+(.+)"
+    r"eval(?:_(fail|warn|info))?\s+range\s+from\s+(\S+)\s+to\s+(\S+)\s+step\s+(\S+)\s+(.+)",
+    re.IGNORECASE,
 )
 _EXPECT = re.compile(r"expect\s+(ordered|fail|warn|no_warn|info|no_info)(?:\s+(regex|msg):(.+))?")
 _WINDOW = re.compile(r"expect range vector\s+from\s+(\S+)\s+to\s+(\S+)\s+step\s+(\S+)")
@@ -50,6 +54,21 @@ class Load:
     step_ms: int
     series: list[Series] = field(default_factory=list)
 
+    def add(self, series: Series) -> None:
+        """Add *series*; of two with the same labels the values of the later count."""
+        if series.values:
+            self.series = [one for one in self.series if one.labels != series.labels or one.native]
+        self.series.append(series)
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """An eval whose expectations are not in the notation; `reason` says why."""
+
+    line: int
+    query: str
+    reason: str
+
 
 @dataclass(slots=True)
 class Clear:
@@ -80,7 +99,7 @@ class Eval:
     series: list[Series] = field(default_factory=list)
 
 
-Command = Load | Clear | Eval
+Command = Load | Clear | Eval | Unreadable
 
 
 def read_script(text: str) -> Iterator[Command]:
@@ -103,17 +122,21 @@ def read_script(text: str) -> Iterator[Command]:
             position += 1
         try:
             command, used = _command(number, line, body)
-        except (NotationError, QueryError, ValueError) as error:
-            raise NotationError(f"line {number}: {error}") from error
+        except (NotationError, QueryError, ValueError, IndexError) as error:
+            if word.startswith("eval"):  # the others of the file can still be run
+                command, used = Unreadable(number, line, str(error)), len(body)
+            else:
+                raise NotationError(f"line {number}: {error}") from error
         position -= len(body) - used
         yield command
 
 
 def _command(number: int, line: str, body: list[str]) -> tuple[Command, int]:
     """Return a command and how many lines of *body*, the lines up to an empty one, it has."""
-    if line.startswith("load"):
+    word = line.split(maxsplit=1)[0].lower()
+    if word in {"load", "load_with_nhcb"}:
         return _load(number, line, body)
-    if line.startswith("eval"):
+    if word.startswith("eval"):
         return _eval(number, line, body)
     raise NotationError(f"invalid command {line!r}")
 
@@ -167,15 +190,17 @@ def _values(text: str) -> tuple[Values, bool]:
 
 
 def _load(number: int, line: str, body: list[str]) -> tuple[Load, int]:
-    native = line.startswith("load_with_nhcb")
+    native = line.lower().startswith("load_with_nhcb")
     load = Load(number, time_ms(line.split()[1]))
+    all_started = False
     for text in body:
-        if text.startswith("@st"):
+        if text.startswith("@st"):  # start timestamps of all series that follow
+            all_started = True
             continue
         series = read_series(text)
-        load.series.append(series)
+        load.add(replace(series, native=True) if all_started else series)
         if native:
-            load.series.append(Series(_base_name(series.labels), [], native=True))
+            load.add(Series(_base_name(series.labels), [], native=True))
     return load, len(body)
 
 
@@ -204,11 +229,18 @@ def _eval(number: int, line: str, body: list[str]) -> tuple[Eval, int]:
     for used, text in enumerate(body, start=1):
         if _expectation(command, text):
             continue
-        if re.fullmatch(_NUMBER, text):
-            command.scalar = float(text)
+        command.scalar = _number(text)
+        if command.scalar is not None:
             return command, used
         command.series.append(read_series(text))
     return command, len(body)
+
+
+def _number(text: str) -> float | None:
+    """Return the number that is all of *text*: as Go reads it, in any base, or None."""
+    with suppress(ValueError):
+        return float(int(text, 0))
+    return float(text) if re.fullmatch(_NUMBER, text) else None
 
 
 def _anything(_: str) -> bool:
@@ -229,6 +261,8 @@ def _expectation(command: Eval, text: str) -> bool:
         rest = text.removeprefix("expect string").removeprefix(" ")
         cursor = Cursor(rest)
         command.text = cursor.string() if cursor.on(Kind.STRING) else rest  # older: not quoted
+    elif (literal := Cursor(text)).on(Kind.STRING) and literal.following.kind is Kind.END:
+        command.text = literal.string()  # older still: only the string
     elif (window := _WINDOW.fullmatch(text)) is not None:
         start, end, step = map(time_ms, window.groups())
         command.window = (start, end, step)

@@ -22,12 +22,16 @@ from tests.promql.scripts.notation import (
     Labels,
     Load,
     Series,
+    Unreadable,
     read_script,
 )
 
 EPSILON = 1e-6
 _PLACE = re.compile(r" \(\d+:\d+\)$")
 _REFUSED = re.compile(r"parse error: .* (?:is|are) not supported$")
+
+# What these are depends on the query's own range.
+_OF_THE_QUERY = re.compile(r"(?:start|end|range|step)\(\)")
 
 Points = dict[int, float]
 
@@ -71,6 +75,8 @@ def run_script(text: str, new_store: Callable[[], Store]) -> Iterator[Outcome]:
                     load(store, command)
                 case Eval():
                     yield _outcome(command, engine, native)
+                case Unreadable():
+                    yield Outcome(command.line, command.query, Verdict.FAILED, command.reason)
     finally:
         store.close()
 
@@ -107,6 +113,7 @@ def _outcome(command: Eval, engine: Engine, native: list[Labels]) -> Outcome:
             _check_failure(command, str(error))
         else:
             check(command, result)
+            check_range_form(command, result, engine)
     except MismatchError as error:
         if result is not None and _reads_native(result, native):
             return outcome(Verdict.UNSUPPORTED, "native histograms")
@@ -136,6 +143,28 @@ def check(command: Eval, result: QueryResult) -> None:
         _check_scalar(command, result)
         return
     _check_series(command, list(points(result)), describe(result))
+
+
+def check_range_form(command: Eval, result: QueryResult, engine: Engine) -> None:
+    """Raise `MismatchError` unless a range query has the same at the time of an instant one.
+
+    The range goes from a minute before to a minute after, as in Prometheus's own runner.
+    """
+    depends = command.ordered or _OF_THE_QUERY.search(command.query)
+    if command.step_ms or depends or result.kind not in {ResultKind.VECTOR, ResultKind.SCALAR}:
+        return
+    at = command.start_ms
+    steps = StepRange.between(at - 60_000, at + 60_000, 60_000)
+    try:
+        ranged = engine.range(command.query, steps, Budget())
+    except QueryError:  # another step may well be ambiguous
+        return
+    middle = {labels: found[at] for labels, found in points(ranged) if at in found}
+    wanted = {labels: found[at] for labels, found in points(result)}
+    if set(middle) != set(wanted) or not all(
+        almost_equal(middle[labels], value) for labels, value in wanted.items()
+    ):
+        raise MismatchError(f"expected {describe(result)}, got in a range query {describe(ranged)}")
 
 
 def _check_failure(command: Eval, message: str) -> None:
