@@ -60,11 +60,13 @@ def everything() -> Dataset:
     return data
 
 
-def stored(series) -> MemoryStore:
-    """Return a store that holds *series* (labels, times in ms, values)."""
+def stored(numbers) -> MemoryStore:
+    """Return a store that holds the series of *numbers*, written in that order."""
     store = MemoryStore()
+    series = [everything().series[number] for number in numbers]
     if series:
-        ids = store.series_ids([labels for labels, _, _ in series])
+        # one by one: a batch of several shapes is numbered shape by shape
+        ids = np.concatenate([store.series_ids([labels]) for labels, _, _ in series])
         columns = [np.concatenate([each[column] for each in series]) for column in (1, 2)]
         store.write(SampleBlock(np.repeat(ids, [times.size for _, times, _ in series]), *columns))
     return store
@@ -82,16 +84,15 @@ def matches(draw):
 
 @st.composite
 def fleets(draw):
-    """Return some of the series, in any order."""
-    series = everything().series
-    order = draw(st.permutations(range(len(series))))
-    return [series[number] for number in order[: draw(st.integers(0, len(series)))]]
+    """Return the numbers of some of the series, in any order."""
+    count = len(everything().series)
+    return draw(st.permutations(range(count)))[: draw(st.integers(0, count))]
 
 
-def within(series, match):
-    """Return those of *series* that *match* admits."""
-    scope = parse_scope(match)
-    return [each for each in series if admits(scope, each[0])]
+def within(numbers, match):
+    """Return those of *numbers* whose series *match* admits."""
+    scope, series = parse_scope(match), everything().series
+    return [number for number in numbers if admits(scope, series[number][0])]
 
 
 @st.composite

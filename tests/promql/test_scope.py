@@ -42,11 +42,11 @@ def answer(store, query, scope=()):
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(series=fleets(), match=matches(), query=asked())
-def test_a_scope_is_a_smaller_store(series, match, query):
+@given(fleet=fleets(), match=matches(), query=asked())
+def test_a_scope_is_a_smaller_store(fleet, match, query):
     """With a scope a query answers byte by byte what a store of only the matching series does."""
-    assert answer(stored(series), query, parse_scope(match)) == answer(
-        stored(within(series, match)), query
+    assert answer(stored(fleet), query, parse_scope(match)) == answer(
+        stored(within(fleet, match)), query
     )
 
 
