@@ -16,10 +16,10 @@ from aggregator.api.edge import Edge, Gate
 from aggregator.api.exchange import Route
 from aggregator.api.fleet import FleetApi
 from aggregator.api.prometheus import Catalog, PrometheusApi
+from aggregator.api.scope import Freshness
 from aggregator.api.settings import ApiSettings
 from aggregator.api.status import Metadata, StatusApi
 from aggregator.fleet.view import ClusterView
-from aggregator.promql.context import Read
 from aggregator.promql.engine import Engine
 from aggregator.rules.runner import GroupReport
 
@@ -40,8 +40,8 @@ _DESCRIPTION = (
 class Dependencies:
     """What the interface answers from.
 
-    *freshness* words what the data read by a query lacks at a time in ms; *clusters* returns the
-    state of every registered cluster; *waiting* says, from memory, what readiness waits for;
+    *freshness* words what the data read by a query lacks; *clusters* returns the state of every
+    registered cluster; *waiting* says, from memory, what readiness waits for;
     *metadata* is what is known of metrics, and *rules* the last evaluation of every group;
     *routes* are further pages, which get the same access checks; *docs_page* renders the OpenAPI
     document as a page.
@@ -50,7 +50,7 @@ class Dependencies:
     settings: ApiSettings
     engine: Engine
     store: Catalog
-    freshness: Callable[[Sequence[Read], int], Sequence[str]]
+    freshness: Freshness
     clusters: Callable[[], Sequence[ClusterView]]
     waiting: Callable[[], Sequence[str]]
     now_ms: Callable[[], int]

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import orjson
 
-from aggregator.api import encode, parameters, schemas, stats
+from aggregator.api import encode, parameters, schemas, scope, stats
 from aggregator.api.envelope import CUT, route, success
 from aggregator.api.errors import bad_data, bad_parameter
 from aggregator.api.exchange import Parameter, Reply, Request, Route
@@ -22,8 +22,6 @@ from aggregator.promql.parse import parse_selector
 from aggregator.promql.result import QueryResult, ResultKind
 from aggregator.store.interface import LabelReader, SeriesReader
 
-Freshness: TypeAlias = Callable[[Sequence[Read], int], Sequence[str]]
-
 
 class Catalog(SeriesReader, LabelReader, Protocol):
     """The part of a store that label and series answers need."""
@@ -36,7 +34,7 @@ class PrometheusApi:
         self,
         engine: Engine,
         store: Catalog,
-        freshness: Freshness,
+        freshness: scope.Freshness,
         now_ms: Callable[[], int],
     ) -> None:
         self._engine, self._store = engine, store
@@ -161,7 +159,8 @@ class PrometheusApi:
         body, cut = _rendered(result, limit, request)
         kind = result.kind.value.encode()
         data = b"".join((b'{"resultType":"', kind, b'","result":', body, timing, b"}"))
-        warnings = [*result.warnings, *self._freshness(result.reads, now_ms)]
+        late = scope.warnings(request, self._freshness, self._store, result.reads, now_ms)
+        warnings = [*result.warnings, *late]
         return success(data, [*warnings, *([CUT] if cut else [])], result.infos)
 
     def _strings(
@@ -180,7 +179,7 @@ class PrometheusApi:
         now_ms = self._now_ms()
         start_ms, end_ms = parameters.span(request)
         reads = [Read(tuple(each), start_ms, min(end_ms, now_ms)) for each in selectors or ((),)]
-        warnings = self._freshness(reads, now_ms)
+        warnings = scope.warnings(request, self._freshness, self._store, reads, now_ms)
         return success(data, [*warnings, *([CUT] if cut else [])])
 
 

@@ -33,7 +33,7 @@ def main(site_name: str, port: str, switches_file: str) -> None:
         settings=settings,
         engine=Engine(cluster.store),
         store=cluster.store,
-        freshness=lambda _reads, _now: (),
+        freshness=lambda _reads, _now, _clusters: (),
         clusters=lambda: (),
         waiting=lambda: (),
         now_ms=now_ms,

@@ -1,6 +1,6 @@
 """Freshness: for each cluster and subject, whether its data is there, and what that means."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -136,18 +136,22 @@ class Freshness:
             and (unit.data_until_ms is None or unit.data_until_ms < _grid(unit, time_ms))
         ]
 
-    def warnings(self, reads: Sequence[Read], now_ms: int) -> tuple[str, ...]:
+    def warnings(
+        self, reads: Sequence[Read], now_ms: int, clusters: Collection[str] | None = None
+    ) -> tuple[str, ...]:
         """Return a line for each cluster whose data a query misses, worst first, at most six.
 
         A query misses data if it reads time that an expected unit does not cover, because it is
-        not ok or because the gap ledger has an open gap there.
+        not ok or because the gap ledger has an open gap there. Only *clusters* are named, if given.
         """
         worst: dict[str, tuple[int, str]] = {}
         for read in reads:
             for unit, gaps in self._units_read(read.matchers, now_ms):
                 found = _missed(unit, gaps, read, now_ms)
                 name = unit.cluster.name
-                if found is not None and (name not in worst or found[0] < worst[name][0]):
+                if found is None or (clusters is not None and name not in clusters):
+                    continue
+                if name not in worst or found[0] < worst[name][0]:
                     worst[name] = found
         lines = [line for _, line in sorted(worst.values(), key=lambda found: found[0])]
         if len(lines) <= _MAX_LINES:

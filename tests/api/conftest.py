@@ -1,6 +1,6 @@
 """The HTTP interface over the memory store and the real engine, behind a real socket."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -12,10 +12,12 @@ from aggregator.api.app import Dependencies, create_app
 from aggregator.api.exchange import Route
 from aggregator.api.server import Server
 from aggregator.api.settings import ApiSettings
+from aggregator.api.status import Metadata
 from aggregator.fleet.view import ClusterView
 from aggregator.model.samples import SampleBlock
 from aggregator.promql.context import Read
 from aggregator.promql.engine import Engine
+from aggregator.rules.runner import GroupReport
 from aggregator.store.memory import MemoryStore
 from aggregator.web.pages import Pages
 
@@ -31,6 +33,9 @@ class Api:
     waiting: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    metadata: dict[str, list[Metadata]] = field(default_factory=dict)
+    rules: list[GroupReport] = field(default_factory=list)
+    now_ms: int = NOW_MS
     url: str = ""
     session: requests.Session = field(default_factory=requests.Session)
 
@@ -49,7 +54,9 @@ class Api:
         values = np.array([value for _, value in samples], dtype=np.float64)
         self.store.write(SampleBlock(np.repeat(ids, times.size), times, values))
 
-    def freshness(self, reads: Sequence[Read], _now_ms: int) -> Sequence[str]:
+    def freshness(
+        self, reads: Sequence[Read], _now_ms: int, _clusters: Collection[str] | None
+    ) -> Sequence[str]:
         """Remember what was read and answer the warnings that are set."""
         self.reads.extend(reads)
         return self.warnings
@@ -67,7 +74,9 @@ class Running:
             freshness=self.api.freshness,
             clusters=lambda: self.api.clusters,
             waiting=lambda: self.api.waiting,
-            now_ms=lambda: NOW_MS,
+            now_ms=lambda: self.api.now_ms,
+            metadata=lambda: self.api.metadata,
+            rules=lambda: self.api.rules,
             routes=routes,
             docs_page=Pages().docs,
         )
