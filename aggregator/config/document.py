@@ -43,7 +43,6 @@ NOT_AVAILABLE: tuple[tuple[str, ...], ...] = (
     ("notify", "time_intervals"),
     ("notify", "heartbeat"),
     ("grafana", "enforce"),
-    ("api", "tokens", "*", "match"),
 )
 
 # Blocks that only a restart applies; a reload keeps their running values and says so.
