@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from aggregator.errors import QuerySyntaxError
-from aggregator.model.arrays import Codes, Ints
+from aggregator.errors import QueryExecutionError, QuerySyntaxError
+from aggregator.model.arrays import Bools, Codes, Ints
 from aggregator.model.budget import Budget
-from aggregator.model.labels import Matcher
+from aggregator.model.labels import LabelTable, Matcher
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.context import Context
@@ -17,7 +17,7 @@ from aggregator.promql.counting import samples_per_step
 from aggregator.promql.evaluate import evaluate, evaluate_range
 from aggregator.promql.functions import ValueType
 from aggregator.promql.operators.order import label_order
-from aggregator.promql.operators.rows import METADATA, merge_equal, take
+from aggregator.promql.operators.rows import METADATA, SAME_LABELS, merge_equal, take
 from aggregator.promql.operators.selector import RangeVector
 from aggregator.promql.parse import parse
 from aggregator.promql.plan import (
@@ -174,16 +174,18 @@ def _finished(matrix: StepMatrix) -> StepMatrix:
     """Drop the names that operations marked, and join the series that are equal without."""
     if not matrix.drop_name.any():
         return matrix
-    series = matrix.series
-    if matrix.drop_name.all():
-        alike = all(_is_constant(series.column(name)) for name in METADATA)
-        series = series.drop(METADATA)
-        if alike:  # what differed still differs
-            return replace(matrix, series=series)
-    else:
-        for name in set(METADATA).intersection(series.names):
-            series = series.with_column(name, np.where(matrix.drop_name, 0, series.column(name)))
-    return merge_equal(replace(matrix, series=series))
+    unnamed = replace(matrix, series=_without_names(matrix.series, matrix.drop_name))
+    if matrix.drop_name.all() and all(map(_is_constant, map(matrix.series.column, METADATA))):
+        return unnamed  # what differed still differs
+    return merge_equal(unnamed)
+
+
+def _without_names(series: LabelTable, drop_name: Bools) -> LabelTable:
+    if drop_name.all():
+        return series.drop(METADATA)
+    for name in set(METADATA).intersection(series.names):
+        series = series.with_column(name, np.where(drop_name, 0, series.column(name)))
+    return series
 
 
 def _is_constant(codes: Codes) -> bool:
@@ -191,7 +193,10 @@ def _is_constant(codes: Codes) -> bool:
 
 
 def _samples(vector: RangeVector, budget: Budget) -> RangeSamples:
-    """Return the samples of the only window of *vector*, without series that have none."""
+    """Return the samples of the only window of *vector*, without series that have none.
+
+    Names that operations marked are dropped; series must differ without.
+    """
     runs: list[SeriesSamples] = []
     size = 0
     for run in vector.runs:
@@ -203,6 +208,9 @@ def _samples(vector: RangeVector, budget: Budget) -> RangeSamples:
     counts = np.concatenate([np.diff(run.offsets) for run in runs]) if runs else np.zeros(0, int)
     kept = counts > 0
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts[kept])])
-    return RangeSamples(
-        vector.series.take(np.flatnonzero(kept)), SeriesSamples(0, offsets, times, values)
-    )
+    series, drop_name = vector.series.take(np.flatnonzero(kept)), vector.drop_name[kept]
+    if drop_name.any():
+        series = _without_names(series, drop_name)
+        if series.groups()[1].size < len(series):
+            raise QueryExecutionError(SAME_LABELS)
+    return RangeSamples(series, SeriesSamples(0, offsets, times, values))
