@@ -1,4 +1,4 @@
-"""Bar (d): queries over 28.8 M samples, over HTTP, against Prometheus and VictoriaMetrics.
+"""Bars (d) and (f): queries over 28.8 M samples against Prometheus and VictoriaMetrics, over HTTP.
 
 All three hold the same samples and answer the same requests in interleaved rounds of one run; ours
 is `aggregator serve` on a store filled beforehand, the others were filled by remote write.
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.query.cases import query_cases
+from tests.benchmarks.query.dashboard import dashboard
 from tests.benchmarks.query.data import HALF_MINUTE_MS, metrics
 from tests.benchmarks.query.rounds import RSS_LIMIT_MB, compare, rows
 from tests.benchmarks.query.sides import fill_peers, fill_store, peers, settle, sides
@@ -47,9 +48,10 @@ def main() -> int:
         compared = stack.enter_context(sides(base / "ours", servers))
         settle(compared, end_ms)
         timings = compare(compared, query_cases(end_ms), rounds)
-        peak = compared[0].peak_rss_mb()
-    size = f"{20 * per_metric} series × 24 h @ 30 s, {rounds} rounds"
-    return publish(rows(timings, "d", size, peak, RSS_LIMIT_MB), quick=options.quick)
+        size = f"{20 * per_metric} series × 24 h @ 30 s, {rounds} rounds"
+        found = rows(timings, "d", size, compared[0].peak_rss_mb(), RSS_LIMIT_MB)
+        found.append(dashboard(compared, end_ms, quick=options.quick))
+    return publish(found, quick=options.quick)
 
 
 if __name__ == "__main__":
