@@ -61,6 +61,12 @@ RENAMED = Counter(
     ["cluster", "label"],
     registry=REGISTRY,
 )
+BINDING_CHANGES = Counter(
+    "aggregator_binding_changes_total",
+    "Fleet metrics of a cluster that another candidate serves than before.",
+    ["cluster"],
+    registry=REGISTRY,
+)
 CYCLES_SKIPPED = Counter(
     "aggregator_collections_skipped_total",
     "Ticks of a cluster that started no cycle, by reason.",
@@ -168,6 +174,7 @@ _PER_CLUSTER = (
     CLUSTER_SERIES,
     REJECTED,
     RENAMED,
+    BINDING_CHANGES,
     CYCLES_SKIPPED,
 )
 

@@ -1,7 +1,7 @@
 """One cluster's collection: what a cycle asks, in which order, and what a failure means."""
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,25 +10,25 @@ import structlog
 from aggregator import telemetry
 from aggregator.collect.backfill import HISTORY_MS, Backfill
 from aggregator.collect.binding import Binder
-from aggregator.collect.bisect import QUERY_REFUSED, ask_in_halves
+from aggregator.collect.bisect import ping
 from aggregator.collect.context import Context, QueueFullError, UntilClosed
+from aggregator.collect.endpoint import Endpoint
 from aggregator.collect.identity import SeriesCache
 from aggregator.collect.raw import RawCopy
 from aggregator.collect.recorded import Batch, RecordedMetrics
+from aggregator.collect.requests import Requests
 from aggregator.collect.schedule import grid_time
 from aggregator.collect.staleness import markers
 from aggregator.errors import SourceError, SourceRejectedError, SourceUnreachableError, StoreError
 from aggregator.fleet.health import Outcome
 from aggregator.fleet.registry import Cluster
 from aggregator.fleet.subjects import group_subject
-from aggregator.profile.batch import MAX_EXPRESSIONS, batch_expression, batches, halves
-from aggregator.profile.format import Bound, Profile
-from aggregator.sources.prometheus import Answer, PrometheusSource
+from aggregator.profile.format import Bound, Profile, Source
+from aggregator.sources.prometheus import PrometheusSource
 
 _LOG = structlog.get_logger(__name__)
-_QUARANTINE_MS = 600_000
 _WAITED_FOR_MS = 60_000  # a clock that was set back by less catches up soon
-PROBE_SECONDS = 3.0
+_ASK_SECONDS = 10.0  # for questions about bindings, in one cycle
 
 
 def open_source(cluster: Cluster) -> PrometheusSource:
@@ -60,24 +60,23 @@ class ClusterCollector:
         context = replace(context, writer=UntilClosed(context.writer, self._closed))
         self.cluster, self._context = cluster, context
         self._source = open_source(cluster)
-        self._binder = Binder(cluster, profile, context)
+        self._endpoint = Endpoint(cluster)
+        self._binder = Binder(cluster, profile.served_by(Source.PROMETHEUS), context)
         self._metrics = RecordedMetrics(cluster, context)
         self._backfill = Backfill(cluster, context, self._metrics)
         cache = SeriesCache(cluster, context)
         self._copies = [RawCopy(cluster, raw, context, cache) for raw in cluster.collect.raw]
-        self._batches: list[Batch] = []
-        self._batch_size = MAX_EXPRESSIONS
-        self._quarantined: dict[tuple[str, str], int] = {}
+        self._requests = Requests(cluster, context, self._metrics)
         self._known = context.watermarks.of(cluster.name)
         self._read_back = False
         self._time_ms = 0
         self._one_request = threading.Lock()
-        self._plan()
+        self._requests.plan(self._binder.bound)
 
     def ping(self) -> None:
         """Ask something that costs nothing; raise `SourceError` if the cluster does not answer."""
         with self._one_request:
-            self._source.instant("vector(1)", self._context.now(), timeout_seconds=PROBE_SECONDS)
+            ping(self._source, self._context.now())
 
     def cycle(self) -> Outcome | None:
         """Collect the newest instant of the grid; None if that was done before."""
@@ -121,7 +120,10 @@ class ClusterCollector:
         with self._one_request:
             collect = self.cluster.collect
             newest_ms = grid_time(self._context.now(), collect.lag, collect.interval)
-            ids = [self._metrics.ids(self._batches), *(copy.ids() for copy in self._copies)]
+            ids = [
+                self._metrics.ids(self._requests.batches),
+                *(copy.ids() for copy in self._copies),
+            ]
             ended = markers(np.unique(np.concatenate(ids)), max(newest_ms, self._time_ms + 1))
             try:
                 self._context.store(ended, lambda: None)
@@ -139,6 +141,8 @@ class ClusterCollector:
     def _collect(self, time_ms: int) -> _Progress:
         progress = _Progress()
         try:
+            if not self._alone(time_ms, progress):
+                return progress
             self._collect_recorded(time_ms, progress)
             for copy in self._copies:
                 own_ms = copy.time(time_ms)
@@ -154,13 +158,27 @@ class ClusterCollector:
             _LOG.warning("not stored", cluster=self.cluster.name, error=str(error))
         return progress
 
+    def _alone(self, time_ms: int, progress: _Progress) -> bool:
+        """Tell whether the endpoint is this cluster's alone, as far as can be seen."""
+        try:
+            self._endpoint.check(self._source, time_ms, self._context.now())
+        except SourceRejectedError as error:
+            progress.errors.append(error)
+            progress.answered += 1
+            return False
+        return True
+
     def _collect_recorded(self, time_ms: int, progress: _Progress) -> None:
         try:
-            new = self._bind(time_ms, progress)
-            if new or self._quarantined:
-                self._plan()
-            for batch in list(self._batches):
+            first = not self._binder.bound
+            new = self._ask(time_ms, progress) if first else []
+            if new or self._requests.restricted:
+                self._requests.plan(self._binder.bound)
+            for batch in list(self._requests.batches):
                 self._collect_batch(batch, time_ms, progress)
+            if not first:
+                new = self._ask(time_ms, progress)
+                self._collect_new(new, time_ms, progress)
         except SourceUnreachableError:
             raise
         except SourceError as error:
@@ -168,69 +186,44 @@ class ClusterCollector:
         else:
             self._plan_history(new, time_ms)
 
-    def _bind(self, time_ms: int, progress: _Progress) -> list[Bound]:
-        """Ask what the cluster can serve if that is due; return the metrics that are new."""
+    def _ask(self, time_ms: int, progress: _Progress) -> list[Bound]:
+        """Ask what the cluster can serve, as far as that is due; return what is new."""
         if not self._binder.due(self._context.now()):
             return []
-        new = self._binder.probe(self._source, time_ms)
+        seconds = min(_ASK_SECONDS, max(1.0, self.cluster.collect.interval / 3_000))
+        new = self._binder.ask(self._source, time_ms, seconds)
         progress.answered += 1
         return new
 
+    def _collect_new(self, new: Sequence[Bound], time_ms: int, progress: _Progress) -> None:
+        """Collect at once what was bound just now, so that a moved binding leaves no gap."""
+        if not new:
+            return
+        self._requests.plan(self._binder.bound)
+        keys = {item.key for item in new}
+        for batch in list(self._requests.batches):
+            if not keys.isdisjoint(batch.keys):
+                self._collect_batch(batch, time_ms, progress)
+
     def _collect_batch(self, batch: Batch, time_ms: int, progress: _Progress) -> None:
-        try:
-            self._collect_once(batch, time_ms, progress)
-        except SourceRejectedError as error:
-            if error.kind not in QUERY_REFUSED:
-                raise
-            self._quarantine(batch, time_ms)
-            self._plan()
-            for rest in self._batches:
-                if batch.keys >= rest.keys:
-                    self._collect_once(rest, time_ms, progress)
+        """Collect a batch; if that is refused or too much, what remains of it in smaller ones."""
+        pending = [batch]
+        while pending:
+            part = pending.pop(0)
+            try:
+                self._collect_once(part, time_ms, progress)
+            except SourceError as error:
+                pending = self._requests.smaller(part, error, self._source, time_ms) + pending
 
     def _collect_once(self, batch: Batch, time_ms: int, progress: _Progress) -> None:
-        partial = self._metrics.collect(self._source, batch, time_ms)
+        collected = self._metrics.collect(self._source, batch, time_ms)
         progress.answered += 1
+        if collected.there is not None:
+            self._binder.observe(batch.bound, collected.there, time_ms)
         for subject in batch.subjects:
-            self._context.health.note(self.cluster.name, subject, partial)
-        if partial:
-            progress.partial.append(partial)
-
-    def _quarantine(self, batch: Batch, time_ms: int) -> None:
-        """Find the expressions that the server refuses, and leave them out for a while."""
-        selector = self.cluster.prometheus.selector
-
-        def ask(part: tuple[Bound, ...]) -> Answer:
-            return self._source.instant(batch_expression(part, selector), time_ms)
-
-        split = ask_in_halves(self._source, batch.bound, ask, halves, time_ms)
-        if not split.refused:  # too much at once, though nothing is wrong with any part of it
-            self._batch_size = max(1, min(self._batch_size, len(batch.bound)) // 2)
-        until_ms = self._context.now() + _QUARANTINE_MS
-        for part, error in split.refused:
-            for item in part:
-                self._quarantined[item.key] = until_ms
-                self._context.health.quarantine(
-                    self.cluster.name, item.metric.name, f"{item.candidate.id}: {error.detail}"
-                )
-
-    def _plan(self) -> None:
-        """Make the batches of what is bound and not in quarantine, keeping those that stay."""
-        now_ms = self._context.now()
-        ended = [
-            key
-            for key, until_ms in self._quarantined.items()
-            if not 0 < until_ms - now_ms <= _QUARANTINE_MS  # more: the clock was set back
-        ]
-        for key in ended:
-            del self._quarantined[key]
-            self._context.health.quarantine(self.cluster.name, key[0], "")
-        bound = [item for item in self._binder.bound if item.key not in self._quarantined]
-        self._metrics.incomplete = _incomplete(self._binder.bound, self._quarantined)
-        known = {batch.keys: batch for batch in self._batches}
-        parts = batches(bound, self._batch_size)
-        made = [Batch.of(part, self.cluster.prometheus.selector) for part in parts]
-        self._batches = [known.get(batch.keys, batch) for batch in made]
+            self._context.health.note(self.cluster.name, subject, collected.missing)
+        if collected.missing:
+            progress.partial.append(collected.missing)
 
     def _plan_history(self, new: Sequence[Bound], time_ms: int) -> None:
         """Read back what was bound just now; at first everything, from where its data ends."""
@@ -238,7 +231,7 @@ class ClusterCollector:
         if self._read_back:
             bound, start_ms = new, history_ms
         else:
-            bound = [item for batch in self._batches for item in batch.bound]
+            bound = [item for batch in self._requests.batches for item in batch.bound]
             marks = [self._known.get(group_subject(item.metric.group)) for item in bound]
             ends = [0 if mark is None else mark.data_until_ms or 0 for mark in marks]
             start_ms = max(history_ms, min(ends, default=0))
@@ -246,7 +239,7 @@ class ClusterCollector:
         interval = self.cluster.collect.interval
         start_ms = start_ms // interval * interval
         if bound and start_ms < time_ms:
-            series = sum(batch.count for batch in self._batches)
+            series = sum(batch.count for batch in self._requests.batches)
             self._backfill.add(bound, start_ms, time_ms, series)
 
     def _collect_raw(self, copy: RawCopy, time_ms: int, progress: _Progress) -> None:
@@ -269,7 +262,7 @@ class ClusterCollector:
     def _outcome(self, progress: _Progress) -> Outcome:
         name, now_ms = self.cluster.name, self._context.now()
         counts = {
-            "recorded": sum(batch.count for batch in self._batches),
+            "recorded": sum(batch.count for batch in self._requests.batches),
             "raw": sum(copy.count for copy in self._copies),
         }
         for kind, count in counts.items():
@@ -285,14 +278,3 @@ class ClusterCollector:
         telemetry.COLLECTIONS.labels(name, "partial" if progress.partial else "ok").inc()
         partial = progress.partial[0] if progress.partial else ""
         return Outcome(now_ms, answered=True, error=partial, kind="partial" if partial else "")
-
-
-def _incomplete(bound: Sequence[Bound], quarantined: Collection[tuple[str, str]]) -> frozenset[str]:
-    """Return the metrics that are not asked for in full, and what is derived from them."""
-    names = {metric for metric, _ in quarantined}
-    derived = {
-        item.metric.name
-        for item in bound
-        if item.candidate.derive is not None and item.candidate.derive.metric in names
-    }
-    return frozenset(names | derived)

@@ -71,6 +71,14 @@ class Batch:
         return layout.digest if layout is not None and layout.generation == generation else None
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What came of one batch: what is missing, and which of its metrics a whole answer had."""
+
+    missing: str
+    there: Bools | None
+
+
 @dataclass(slots=True)
 class RecordedMetrics:
     """The fleet metrics of one cluster.
@@ -86,8 +94,8 @@ class RecordedMetrics:
     _live: dict[str, Ids] = field(default_factory=dict)
     _handed_ms: dict[str, int] = field(default_factory=dict)
 
-    def collect(self, source: PrometheusSource, batch: Batch, time_ms: int) -> str:
-        """Ask for *batch* at *time_ms* and store the answer; return what is missing, if any.
+    def collect(self, source: PrometheusSource, batch: Batch, time_ms: int) -> Collected:
+        """Ask for *batch* at *time_ms* and store the answer; return what came of it.
 
         Raises `SourceError`, and `StoreError` or `QueueFullError` with nothing stored.
         """
@@ -117,7 +125,9 @@ class RecordedMetrics:
             self._record_gaps(batch, gaps, time_ms)
         batch.count = int(present.sum())
         cut = int(np.count_nonzero(~layout.kept))
-        return partial or limit_reason(cut, self.cluster.collect.limits.series)
+        missing = partial or limit_reason(cut, self.cluster.collect.limits.series)
+        rows = np.bincount(layout.normalized.rule[present], minlength=len(batch.bound))
+        return Collected(missing, None if partial or cut else rows > 0)
 
     def ids(self, batches: Iterable[Batch]) -> Ids:
         """Return the ids that may be visible: of the last answers, complete or not."""

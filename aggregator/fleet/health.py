@@ -6,12 +6,25 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What came of one fleet metric since this process started.
+
+    `empty_cycles` counts the complete answers in a row that had nothing of it, and `present` tells
+    that the cluster had what the metric is made of when that was looked at last.
+    """
+
+    data_until_ms: int | None = None
+    empty_cycles: int = 0
+    present: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """The collection of one cluster since this process started.
 
     `failures` counts the cycles that failed in a row, and `open_until_ms` is set while the circuit
     breaker keeps us from asking. `error` says what is wrong and what to do, `kind` names it.
-    `names` has the metric names seen for each raw subject.
+    `names` has the metric names seen for each raw subject, `served` what came of fleet metrics.
     """
 
     tried_ms: int | None = None
@@ -25,6 +38,7 @@ class Health:
     rejected: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    served: Mapping[str, Served] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,10 @@ class HealthBoard:
         self._change(
             cluster, lambda health: replace(health, names={**health.names, subject: names})
         )
+
+    def serve(self, cluster: str, served: Mapping[str, Served]) -> None:
+        """Note what came of some fleet metrics."""
+        self._change(cluster, lambda health: replace(health, served={**health.served, **served}))
 
     def forget(self, cluster: str) -> None:
         """Drop a cluster that left the registry."""

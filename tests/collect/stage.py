@@ -27,7 +27,11 @@ from tests.servers import Request, Response, ScriptedServer, scripted
 
 Row = tuple[Mapping[str, str], float]
 T0 = 1_700_000_040_000  # on every grid used here
-_BRANCH = re.compile(r'label_replace\(([^()]*(?:\([^()]*\))?[^()]*), "__rule__", "(\w+)", "", ""\)')
+_BRANCH = re.compile(
+    r"label_replace\(([^()]*(?:\([^()]*(?:\([^()]*\))?[^()]*\))?[^()]*), "
+    r'"__rule__", "(\w+)", "", ""\)'
+)
+_HOUR = re.compile(r"last_over_time\((\w+)\[1h\]\)")
 _RANGE = re.compile(r"(\{.*\})\[(\d+)ms\]")
 
 
@@ -35,14 +39,19 @@ _RANGE = re.compile(r"(\{.*\})\[(\d+)ms\]")
 class FakePrometheus:
     """Says what its tables say: `vectors` by expression, and raw samples by label set (JSON).
 
+    `earlier` are vectors that had data within the last hour, `up` the targets by their clusters.
+
     Expressions in `refused` are answered with that status. A raw series is visible for 5 minutes
     after its newest sample, or until its time in `ended`.
     """
 
     vectors: dict[str, Callable[[int], Sequence[Row]]] = field(default_factory=dict)
+    earlier: dict[str, Callable[[int], Sequence[Row]]] = field(default_factory=dict)
     raw: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    up: list[Row] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
+    error_type: str = "execution"
     warnings: list[str] = field(default_factory=list)
     fail: Response | None = None
     queries: list[str] = field(default_factory=list)
@@ -57,7 +66,7 @@ class FakePrometheus:
             return self.fail
         for expr, status in self.refused.items():
             if expr in query:
-                error = {"status": "error", "errorType": "execution", "error": f"no {expr}"}
+                error = {"status": "error", "errorType": self.error_type, "error": f"no {expr}"}
                 return Response(status, json.dumps(error).encode())
         if request.path.endswith("/query_range"):
             start, end, step = (_ms(params[name]) for name in ("start", "end", "step"))
@@ -82,6 +91,8 @@ class FakePrometheus:
     def _vector(self, query: str, time_ms: int) -> list[Row]:
         if query == "vector(1)":
             return [({}, 1.0)]
+        if query.startswith("count by (cluster,"):
+            return self.up
         if query.startswith("{"):
             return [
                 (json.loads(labels), seen[-1])
@@ -92,7 +103,10 @@ class FakePrometheus:
         rows: list[Row] = []
         for expr, tag in _BRANCH.findall(query):
             counted = re.fullmatch(r"count\((.*)\)", expr)
-            found = self.vectors.get(counted[1] if counted else expr, lambda _: [])(time_ms)
+            asked = counted[1] if counted else expr
+            hour = _HOUR.fullmatch(asked)
+            earlier = self.earlier if hour else self.vectors
+            found = earlier.get(hour[1] if hour else asked, lambda _: [])(time_ms)
             if counted:
                 found = [({}, float(len(found)))] if found else []
             rows += [({**labels, "__rule__": tag}, value) for labels, value in found]

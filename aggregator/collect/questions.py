@@ -1,0 +1,97 @@
+"""Asks a cluster which candidates of its fleet metrics have data, now or within the last hour."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from aggregator.collect.bisect import ask_in_halves
+from aggregator.profile.batch import substitute
+from aggregator.profile.probe import Probe, probe_batches, probe_expression, with_data
+from aggregator.promql.parse import parse
+from aggregator.promql.plan import Node, VectorSelector, children
+from aggregator.sources.prometheus import Answer, PrometheusSource
+
+PROBE_SECONDS = 3.0  # of one request
+_SHORTEST_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the answers to some questions say.
+
+    `found` have data now. `recent` names, for metrics without, a candidate that had some within
+    the last hour. `failed` says by metric and candidate why there is no answer, and `left` are
+    the metrics there was no time for.
+    """
+
+    found: list[Probe]
+    recent: Mapping[str, str]
+    failed: Mapping[tuple[str, str], str]
+    left: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Questioner:
+    """Asks one cluster, no longer than until `ends` (monotonic)."""
+
+    source: PrometheusSource
+    selector: str
+    time_ms: int
+    ends: float
+
+    def ask(self, asked: Sequence[Probe]) -> Findings:
+        """Ask whether *asked* have data. Raises `SourceError` if the cluster fails altogether."""
+        now = self._answers(asked)
+        served = {probe.metric for probe in now.found if probe.candidate}
+        open_ = served | now.left | {metric for metric, _ in now.failed}
+        earlier = self._answers(
+            [
+                replace(probe, expr=hour_before(probe.expr, self.selector))
+                for probe in asked
+                if probe.candidate and probe.metric not in open_
+            ]
+        )
+        recent: dict[str, str] = {}
+        for probe in earlier.found:
+            recent.setdefault(probe.metric, probe.candidate)
+        return Findings(now.found, recent, now.failed, now.left | earlier.left)
+
+    def _answers(self, asked: Sequence[Probe]) -> Findings:
+        found: list[Probe] = []
+        failed: dict[tuple[str, str], str] = {}
+        left: set[str] = set()
+        for batch in probe_batches(asked):
+            split = ask_in_halves(
+                self.source, batch, self._one, _halves, time_ms=self.time_ms, ends=self.ends
+            )
+            for part, answer in split.answered:
+                found += with_data(answer.metrics or (), part)
+            for part, error in split.refused:
+                failed[part[0].metric, part[0].candidate] = error.detail
+            left.update(probe.metric for part in split.left for probe in part)
+        return Findings(found, {}, failed, frozenset(left))
+
+    def _one(self, part: tuple[Probe, ...]) -> Answer:
+        seconds = max(_SHORTEST_SECONDS, min(PROBE_SECONDS, self.ends - time.monotonic()))
+        expr = probe_expression(part, self.selector)
+        return self.source.instant(expr, self.time_ms, timeout_seconds=seconds)
+
+
+@lru_cache(maxsize=10_000)
+def hour_before(expr: str, selector: str) -> str:
+    """Return an expression that has data if the first selector of *expr* had, within an hour."""
+    first = _first(parse(substitute(expr, selector)))
+    return expr if first is None else f"last_over_time({replace(first, offset_ms=0, at=None)}[1h])"
+
+
+def _first(node: Node) -> VectorSelector | None:
+    if isinstance(node, VectorSelector):
+        return node
+    below = (_first(child) for child in children(node))
+    return next((found for found in below if found is not None), None)
+
+
+def _halves(batch: Sequence[Probe]) -> tuple[tuple[Probe, ...], tuple[Probe, ...]]:
+    middle = (len(batch) + 1) // 2
+    return tuple(batch[:middle]), tuple(batch[middle:])
