@@ -11,8 +11,6 @@ from aggregator.api import schemas
 from aggregator.api.envelope import route, success
 from aggregator.api.errors import bad_data
 from aggregator.api.exchange import Parameter, Reach, Reply, Request, Route
-from aggregator.api.times import MAX_MS, MIN_MS
-from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
 from aggregator.store.cardinality import Ranking
 from aggregator.store.interface import LabelReader
 
@@ -47,7 +45,8 @@ class StatusApi:
                 Parameter("limit", "most metrics to return, 0 for all", kind="integer"),
                 Parameter("limit_per_metric", "most entries of one metric, 0 for all",
                           kind="integer"),
-            ), schema=schemas.METADATA, description="Known for fleet metrics, not for copies."),
+            ), schema=schemas.METADATA, reach=Reach.SAME,
+                description="Known for fleet metrics, whether there are any, not for copies."),
             route("status/buildinfo", self.build_info, "What this server is", (),
                   schema=schemas.BUILD, reach=Reach.SAME),
             route("status/tsdb", self.cardinality, "How many series there are, and of what", (
@@ -57,17 +56,12 @@ class StatusApi:
         )  # fmt: skip
 
     def metadata(self, request: Request) -> Reply:
-        """Answer with what is known of metrics; of those in scope only, if there is one."""
+        """Answer with what is known of metrics."""
         limit = _whole(request, "limit")
         each = _whole(request, "limit_per_metric")
         known = self._metadata()
         wanted = request.first("metric")
         names = sorted(known.keys() & {wanted} if wanted else known)
-        if request.scope and names:
-            there = Matcher(METRIC_NAME, MatchOp.NOT_EQUAL, "")
-            selector = (there, *request.scope)
-            seen = set(self._store.label_values(METRIC_NAME, [selector], MIN_MS, MAX_MS))
-            names = [name for name in names if name in seen]
         chosen = {name: list(known[name][: each or None]) for name in names[: limit or None]}
         return success(orjson.dumps(chosen))
 

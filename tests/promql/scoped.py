@@ -54,9 +54,11 @@ def everything() -> Dataset:
                 del place["region"]
             data.add({**labels, **place}, times, np.roll(values, len(data.series)))
     labels = {"__name__": "target_info", "job": "a", "instance": "1"}
-    for cluster in REGIONS:
+    for cluster, region in REGIONS.items():
         times, values = data.series[0][1:]
         data.add({**labels, "cluster": cluster, "os": f"linux-{cluster}"}, times, values)
+        fleet = {"__name__": "fleet:cluster_cpu_utilisation_ratio", "cluster": cluster}
+        data.add({**fleet, "region": region}, times, 1 / (1 + np.abs(values)))
     return data
 
 
