@@ -4,23 +4,38 @@ Expressions are joined by `or`. Since `or` matches without the metric name, each
 with an ordinary label; since a chain re-hashes its left side k times, the tree is balanced.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from aggregator.profile.format import Bound, EmptyMeans
-from aggregator.profile.transforms import NAMESPACE_TRANSFORMS
+from aggregator.profile.transforms import AGENTS, HOSTS, NAMESPACES, NEEDS, NODES
 
 RULE_LABEL = "__rule__"
-MAX_EXPRESSIONS = 50
+MAX_EXPRESSIONS = 80
+# VictoriaMetrics refuses longer queries unless it is told otherwise.
+MAX_QUERY_BYTES = 16_000
 DEFAULT_WINDOW = "5m"
 
-# Rows with this tag are not stored: they tell which namespaces there are.
-NAMESPACES_TAG = "namespaces"
-_NAMESPACES = "max by (namespace) (kube_namespace_created{$sel})"
+# Rows with these tags are not stored: transforms look names up in them.
+LOOKED_UP: Mapping[str, str] = {
+    NAMESPACES: "max by (namespace) (kube_namespace_created{$sel})",
+    NODES: "max by (node, internal_ip) (kube_node_info{$sel})",
+    HOSTS: "max by (instance, node, nodename, namespace, pod) (node_uname_info{$sel})",
+    AGENTS: (
+        "max by (namespace, pod, node) "
+        "(kube_pod_info{$sel} and on (namespace, pod) node_uname_info{$sel})"
+    ),
+}
+
+_SELECTOR = re.compile(r",?\s*\$sel\b")
+_TAGGED = f'(label_replace(, "{RULE_LABEL}", "namespaces", "", "") or )'
 
 
 def substitute(expr: str, selector: str, window: str = DEFAULT_WINDOW) -> str:
     """Return *expr* with `$sel` and `$window` filled in; *selector* may be empty."""
     matchers = selector.strip().rstrip(",")
+    if not matchers:
+        return _SELECTOR.sub("", expr).replace("$window", window)
     return expr.replace("$window", window).replace("$sel", matchers)
 
 
@@ -53,8 +68,7 @@ def batch_expression(bound: Sequence[Bound], selector: str, window: str = DEFAUL
         for position, item in enumerate(bound)
         if item.candidate.expr is not None
     ]
-    if any(_needs_namespaces(item) for item in bound):
-        asked.append((NAMESPACES_TAG, _NAMESPACES))
+    asked += [(tag, LOOKED_UP[tag]) for tag in _looked_up(bound)]
     return substitute(tagged_union(asked), selector, window)
 
 
@@ -69,26 +83,62 @@ def _asked(item: Bound) -> str:
     return expr
 
 
-def _needs_namespaces(item: Bound) -> bool:
-    sources = item.candidate.map.values()
-    return any(source.transform in NAMESPACE_TRANSFORMS for source in sources)
+def _looked_up(bound: Sequence[Bound]) -> list[str]:
+    """Return the tags of what the transforms of *bound* look names up in."""
+    sources = [source for item in bound for source in item.candidate.map.values()]
+    needed = {tag for source in sources for tag in NEEDS.get(source.transform or "", ())}
+    return [tag for tag in LOOKED_UP if tag in needed]
 
 
-def batches(bound: Sequence[Bound], size: int = MAX_EXPRESSIONS) -> list[tuple[Bound, ...]]:
-    """Split *bound* into batches of at most *size* expressions, in order.
+def batches(
+    bound: Sequence[Bound], size: int = MAX_EXPRESSIONS, selector: str = ""
+) -> list[tuple[Bound, ...]]:
+    """Split *bound* into as few batches as fit a query, each of about the same length.
 
-    What must be in one answer stays together: the candidates of a union, and a metric with what is
-    derived from it. A metric with more than *size* candidates has a batch of its own.
+    A batch has at most *size* expressions. What must be in one answer stays together: the
+    candidates of a union, and a metric with what is derived from it; a family that is larger has a
+    batch of its own. Histograms come last and apart: they cost most, and where a server gives up on
+    them the others have been answered.
     """
+    families = sorted(_families(bound), key=_looked_up)
+    costly = [family for family in families if _is_costly(family)]
+    cheap = [family for family in families if not _is_costly(family)]
+    return [*_packed(cheap, size, selector), *_packed(costly, size, selector)]
+
+
+def _is_costly(family: Sequence[Bound]) -> bool:
+    return any("_bucket" in (item.candidate.expr or "") for item in family)
+
+
+def _packed(
+    families: Sequence[tuple[Bound, ...]], size: int, selector: str
+) -> list[tuple[Bound, ...]]:
+    """Fill batches one after the other, up to an even share of the whole."""
+    lengths = [sum(length(expr, selector) for expr in _exprs(family)) for family in families]
+    room = MAX_QUERY_BYTES - sum(length(expr, selector) for expr in LOOKED_UP.values())
+    count = sum(map(len, families))
+    parts = max(-(-sum(lengths) // room), -(-count // size), 1)
+    share_bytes, share = sum(lengths) / parts, count / parts
     filled: list[tuple[Bound, ...]] = []
-    room = 0
-    for family in _families(bound):
-        if len(family) > room:
+    used = 0
+    for family, needed in zip(families, lengths, strict=True):
+        before = filled[-1] if filled else ()
+        full = len(before) + len(family) > size or used + needed > room
+        if not filled or full or (used >= share_bytes and len(before) >= share):
             filled.append(())
-            room = size
+            used = 0
         filled[-1] += family
-        room -= len(family)
+        used += needed
     return filled
+
+
+def _exprs(family: Sequence[Bound]) -> list[str]:
+    return [_asked(item) for item in family if item.candidate.expr is not None]
+
+
+def length(expr: str, selector: str) -> int:
+    """Return how many bytes *expr* adds to a query, at most."""
+    return len(substitute(expr, selector).encode()) + len(_TAGGED)
 
 
 def halves(batch: Sequence[Bound]) -> tuple[tuple[Bound, ...], tuple[Bound, ...]]:

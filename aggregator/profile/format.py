@@ -1,7 +1,8 @@
 """The format of a profile: fleet metrics and the candidates that can serve them.
 
-A candidate is a PromQL expression that one exporter can answer. `$window` in it stands for the
-range of rates, `$sel` (the end of every selector) for what picks the cluster out of a shared store.
+A candidate is an expression that one exporter can answer, in the language of the metric's source.
+`$window` in it stands for the range of rates, `$sel` (the end of every selector) for what picks the
+cluster out of a shared store.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from aggregator.profile.transforms import TRANSFORMS
-from aggregator.settings import Name, Settings
+from aggregator.settings import Duration, Name, Settings
 
 RESERVED_LABELS = frozenset({"__name__", "cluster", "region"})
 
@@ -36,6 +37,8 @@ class Unit(StrEnum):
     COUNT = "count"
     CURRENCY_PER_HOUR = "currency/h"
     INFO = "info"
+    LEVEL = "level"
+    LINES_PER_SECOND = "lines/s"
     RATIO = "ratio"
     REQUESTS_PER_SECOND = "req/s"
     SECONDS = "seconds"
@@ -43,7 +46,14 @@ class Unit(StrEnum):
     @property
     def additive(self) -> bool:
         """Whether values of one object in two rows add up; otherwise the larger one speaks."""
-        return self not in {Unit.BOOL, Unit.INFO, Unit.RATIO, Unit.SECONDS}
+        return self not in {Unit.BOOL, Unit.INFO, Unit.LEVEL, Unit.RATIO, Unit.SECONDS}
+
+
+class Source(StrEnum):
+    """Which server of a cluster is asked, and so the language of the expressions."""
+
+    PROMETHEUS = "prometheus"
+    LOKI = "loki"
 
 
 class Quality(StrEnum):
@@ -142,17 +152,29 @@ class Candidate(Settings):
         return self
 
 
+Candidates: TypeAlias = Annotated[tuple[Candidate, ...], Field(max_length=50)]
+
+
 class FleetMetric(Settings):
-    """One name, one unit and one meaning, whichever exporter serves it."""
+    """One name, one unit and one meaning, whichever exporter serves it.
+
+    Of `source: loki` the `window` is what `$window` stands for, and `interval` how often it is
+    asked for, both in ms; metrics of Prometheus follow the cluster's own. Of the candidates with
+    equal constants for the labels `each`, the first with data is bound.
+    """
 
     name: MetricName
     help: Annotated[str, Field(min_length=1, max_length=200)]
     unit: Unit
     group: Name
+    source: Source = Source.PROMETHEUS
+    window: Duration | None = None
+    interval: Duration | None = None
     labels: tuple[LabelName, ...] = ()
+    each: tuple[LabelName, ...] = ()
     empty_means: EmptyMeans = EmptyMeans.NO_DATA
     presence: Expression | None = None
-    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1, max_length=50)]
+    candidates: Annotated[Candidates, Field(min_length=1)]
 
     @field_validator("labels")
     @classmethod
@@ -180,6 +202,9 @@ class FleetMetric(Settings):
             twice = candidate.map.keys() & candidate.const.keys()
             if twice:
                 raise ValueError(f"{candidate.id}: {min(twice)} is in both map and const")
+            for label in info.data.get("each", ()):
+                if label not in candidate.const:
+                    raise ValueError(f"{candidate.id}: each is by {label}, which needs a const")
         return candidates
 
     @model_validator(mode="after")
@@ -188,11 +213,40 @@ class FleetMetric(Settings):
             raise ValueError("empty_means: zero needs presence, to tell none from not there")
         return self
 
+    @model_validator(mode="after")
+    def _pace(self) -> "FleetMetric":
+        given = {self.window is not None, self.interval is not None}
+        if given != {self.source is Source.LOKI}:
+            raise ValueError("source: loki needs window and interval, and only that one has them")
+        return self
+
+
+class Change(Settings):
+    """What is changed of a metric of an earlier file, without writing it out again.
+
+    A candidate with the id of one that is there takes its place, before or after the others.
+    """
+
+    name: MetricName
+    before: Candidates = ()
+    after: Candidates = ()
+    without: tuple[Name, ...] = ()
+
+    def of(self, metric: FleetMetric) -> FleetMetric:
+        """Return *metric* with the candidates of this change. Raises ValidationError."""
+        new = {candidate.id for candidate in (*self.before, *self.after)}
+        kept = [one for one in metric.candidates if one.id not in new | {*self.without}]
+        fields = {name: getattr(metric, name) for name in type(metric).model_fields}
+        fields["candidates"] = (*self.before, *kept, *self.after)
+        return FleetMetric.model_validate(fields)
+
 
 class ProfileFile(Settings):
-    """What a profile's file holds."""
+    """What a profile's file holds: its metrics, and what becomes of those of earlier files."""
 
-    metrics: tuple[FleetMetric, ...]
+    metrics: tuple[FleetMetric, ...] = ()
+    change: tuple[Change, ...] = ()
+    remove: tuple[MetricName, ...] = ()
 
     @field_validator("metrics")
     @classmethod
@@ -228,6 +282,10 @@ class Profile:
     def by_name(self) -> Mapping[str, FleetMetric]:
         """The metrics by name."""
         return {metric.name: metric for metric in self.metrics}
+
+    def served_by(self, source: Source) -> "Profile":
+        """Return the part of the profile that *source* serves."""
+        return Profile(tuple(metric for metric in self.metrics if metric.source is source))
 
     @cached_property
     def groups(self) -> Mapping[str, tuple[str, ...]]:

@@ -3,23 +3,37 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from aggregator.errors import QuerySyntaxError
+from aggregator.model.labels import METRIC_NAME, MatchOp
 from aggregator.profile.batch import substitute
-from aggregator.profile.format import Candidate, FleetMetric, Profile, Unit
-from aggregator.profile.outputs import output_labels
+from aggregator.profile.format import Candidate, FleetMetric, Profile, Source, Unit
+from aggregator.profile.lintlogs import log_labels, log_problems
+from aggregator.profile.outputs import LabelNames, output_labels
 from aggregator.promql.parse import parse
-from aggregator.promql.plan import Aggregate, Call, Node, VectorSelector, children
+from aggregator.promql.plan import (
+    Aggregate,
+    Call,
+    MatrixSelector,
+    Node,
+    VectorSelector,
+    children,
+)
 
 _MARKER = "__lint__"
-_Kind = TypeVar("_Kind", Aggregate, Call, VectorSelector)
+_SHORTEST_MS = 300_000
+_Kind = TypeVar("_Kind", Aggregate, Call, MatrixSelector, VectorSelector)
 _AVERAGING = frozenset({"avg", "sum", "stddev", "stdvar"})
 _QUANTILE_NAME = re.compile(r"_p(50|75|90|95|99|999)(_|$)|_quantile(_|$)")
 
 # What a name says about its unit, by its pieces.
 _NAME_UNITS: tuple[tuple[str, frozenset[Unit]], ...] = (
-    ("per_second", frozenset({Unit.REQUESTS_PER_SECOND, Unit.BYTES_PER_SECOND})),
+    (
+        "per_second",
+        frozenset({Unit.REQUESTS_PER_SECOND, Unit.BYTES_PER_SECOND, Unit.LINES_PER_SECOND}),
+    ),
     ("per_hour", frozenset({Unit.CURRENCY_PER_HOUR})),
     ("ratio", frozenset({Unit.RATIO})),
     ("seconds", frozenset({Unit.SECONDS})),
@@ -27,10 +41,13 @@ _NAME_UNITS: tuple[tuple[str, frozenset[Unit]], ...] = (
     ("cores", frozenset({Unit.CORES})),
     ("info", frozenset({Unit.INFO})),
 )
-_STRANGE_UNITS = re.compile(r"_(ms|milliseconds|minutes|percent|percentage|mib|mb|gib|gb|kb)(_|$)")
+_STRANGE_UNITS = re.compile(
+    r"_(ms|milliseconds|microseconds|minutes|percent|percentage|mib|mb|gib|gb|kb)(_|$)"
+)
 # Source names that carry another unit than ours, and the factor that makes it ours.
 _SOURCE_SCALES = (
     (re.compile(r"_(ms|milliseconds)(_bucket|_sum)?$"), Unit.SECONDS, 0.001),
+    (re.compile(r"_(us|usec|microseconds)(_bucket|_sum)?$"), Unit.SECONDS, 0.000_001),
     (re.compile(r"_(percent|percentage)$"), Unit.RATIO, 0.01),
 )
 
@@ -54,14 +71,15 @@ def lint(profile: Profile) -> list[Problem]:
 
 
 def _metric(metric: FleetMetric) -> Iterator[Problem]:
-    for message in _name(metric):
-        yield Problem(metric.name, "", message)
+    found = partial(Problem, metric.name, "")
+    yield from map(found, _name(metric))
+    yield from map(found, _choice(metric))
     if metric.presence is not None:
-        for message in _expression(metric.presence):
-            yield Problem(metric.name, "", f"presence: {message}")
+        yield from (found(f"presence: {message}") for message in _presence(metric))
+    check = _promql if metric.source is Source.PROMETHEUS else _logql
     for candidate in metric.candidates:
         if candidate.expr is not None:
-            for message in _candidate(metric, candidate, candidate.expr):
+            for message in check(metric, candidate, candidate.expr):
                 yield Problem(metric.name, candidate.id, message)
 
 
@@ -69,15 +87,41 @@ def _name(metric: FleetMetric) -> Iterator[str]:
     if _STRANGE_UNITS.search(metric.name):
         yield "the name carries a unit that the fleet does not use"
     pieces = f"_{metric.name.removeprefix('fleet:')}_"
-    for piece, units in _NAME_UNITS:
-        if f"_{piece}_" in pieces:
-            if metric.unit not in units:
-                yield f"the name says {piece}, the unit {metric.unit.value}"
-            return
+    said = next((pair for pair in _NAME_UNITS if f"_{pair[0]}_" in pieces), None)
+    if said is not None and metric.unit not in said[1]:
+        yield f"the name says {said[0]}, the unit {metric.unit.value}"
+    if said is None:
+        for piece, units in _NAME_UNITS:
+            if metric.unit in units:
+                yield f"the unit is {metric.unit.value}, so the name must say {piece}"
+
+
+def _choice(metric: FleetMetric) -> Iterator[str]:
+    """Report candidates that cannot be chosen from as they say."""
+    merged = {candidate.merge for candidate in metric.candidates}
+    if len(merged) > 1:
+        yield "some candidates have merge: union and others have not"
+    first: dict[str, str] = {}
+    for candidate in metric.candidates:
+        asked = candidate.expr or str(candidate.derive)
+        earlier = first.setdefault(asked, candidate.id)
+        if earlier != candidate.id:
+            yield f"{candidate.id} asks for the same as {earlier}"
+
+
+def _presence(metric: FleetMetric) -> Iterator[str]:
+    expr = metric.presence or ""
+    if metric.source is not Source.PROMETHEUS:
+        yield from log_problems(expr)
+        return
+    found = list(_expression(expr))
+    yield from found
+    if not found and not isinstance(parse(substitute(expr, "")), VectorSelector):
+        yield "must be one selector, which costs little"
 
 
 def _expression(expr: str) -> Iterator[str]:
-    """Report what does not parse, and selectors that forget `$sel`."""
+    """Report what does not parse, selectors that forget `$sel` or a name, and short ranges."""
     for selector in ("", 'cluster="x"'):
         try:
             parse(substitute(expr, selector))
@@ -90,17 +134,24 @@ def _expression(expr: str) -> Iterator[str]:
         yield f"does not parse with a selector: {error}"
         return
     for selector_node in _nodes(marked, VectorSelector):
-        if not any(matcher.name == _MARKER for matcher in selector_node.matchers):
+        matchers = selector_node.matchers
+        if not any(matcher.name == _MARKER for matcher in matchers):
             yield f"the selector of {selector_node.name or 'a metric'} does not end with $sel"
+        if not any(one.name == METRIC_NAME and one.op is MatchOp.EQUAL for one in matchers):
+            yield "a selector names no metric, so that it reads every series"
+    for ranged in _nodes(marked, MatrixSelector):
+        if ranged.range_ms < _SHORTEST_MS:
+            name = ranged.selector.name
+            yield f"the range of {name} may hold fewer than two samples; write [$window]"
 
 
-def _candidate(metric: FleetMetric, candidate: Candidate, expr: str) -> Iterator[str]:
+def _promql(metric: FleetMetric, candidate: Candidate, expr: str) -> Iterator[str]:
     found = list(_expression(expr))
     yield from found
     if found:
         return
     tree = parse(substitute(expr, ""))
-    yield from _labels(metric, candidate, tree)
+    yield from _labels(metric, candidate, output_labels(tree))
     yield from _quantiles(tree)
     for selector in _nodes(tree, VectorSelector):
         for pattern, unit, factor in _SOURCE_SCALES:
@@ -109,9 +160,13 @@ def _candidate(metric: FleetMetric, candidate: Candidate, expr: str) -> Iterator
                 yield f"{selector.name} is in {stranger[1]}: scale must be {factor}"
 
 
-def _labels(metric: FleetMetric, candidate: Candidate, tree: Node) -> Iterator[str]:
+def _logql(metric: FleetMetric, candidate: Candidate, expr: str) -> Iterator[str]:
+    found = list(log_problems(expr))
+    yield from found or _labels(metric, candidate, log_labels(expr))
+
+
+def _labels(metric: FleetMetric, candidate: Candidate, returned: LabelNames) -> Iterator[str]:
     """Report labels that are returned but not used, or used but not returned."""
-    returned = output_labels(tree)
     if returned is None:
         yield "returns any labels; aggregate by the metric's own"
         return

@@ -13,10 +13,11 @@ import numpy as np
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.stepmatrix import StepRange
 from aggregator.profile.answer import MAX_VALUE_LENGTH, Labels, parsed_labels
-from aggregator.profile.batch import NAMESPACES_TAG, RULE_LABEL
+from aggregator.profile.batch import LOOKED_UP, RULE_LABEL
 from aggregator.profile.derive import DerivePlan
 from aggregator.profile.format import Bound
-from aggregator.profile.transforms import TRANSFORMS, Namespaces
+from aggregator.profile.nodes import node_names
+from aggregator.profile.transforms import AGENTS, HOSTS, NAMESPACES, NODES, TRANSFORMS, Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +89,22 @@ def normalize(
     that get the same label set are combined; of two candidates the earlier one wins.
     """
     parsed = parsed_labels(metrics)
-    building = _Building(cluster, region, _namespaces(parsed))
+    building = _Building(cluster, region, _names(parsed))
     for position, (rows, sets) in enumerate(_by_rule(parsed, bound, building.rejected)):
         building.add(position, bound[position], rows, sets)
     return building.finish(bound)
 
 
-def _namespaces(parsed: Sequence[Labels | None]) -> Namespaces:
-    rows = (row for row in parsed if row is not None and row.get(RULE_LABEL) == NAMESPACES_TAG)
-    return {row.get("namespace", "") for row in rows} - {""}
+def _names(parsed: Sequence[Labels | None]) -> Names:
+    """Return what the rows that are not stored say about the cluster."""
+    asked: dict[str, list[Labels]] = {tag: [] for tag in LOOKED_UP}
+    for row in parsed:
+        if row is not None and row.get(RULE_LABEL) in asked:
+            asked[row[RULE_LABEL]].append(row)
+    return Names(
+        {row.get("namespace", "") for row in asked[NAMESPACES]} - {""},
+        node_names(asked[NODES], asked[HOSTS], asked[AGENTS]),
+    )
 
 
 def _by_rule(
@@ -121,7 +129,7 @@ def _by_rule(
         if found is not None:
             found[0].append(number)
             found[1].append(row)
-        elif tag != NAMESPACES_TAG:
+        elif tag not in LOOKED_UP:
             rejected["unexpected"] += 1
     return sorted_rows
 
@@ -135,7 +143,7 @@ class _Building:
 
     cluster: str
     region: str
-    namespaces: Namespaces
+    names: Names
     rejected: Counter[str] = field(default_factory=Counter)
     numbers: dict[str, dict[tuple[str, ...], int]] = field(default_factory=dict)
     labels: list[dict[str, str]] = field(default_factory=list)
@@ -184,7 +192,7 @@ class _Building:
             return column
         transform = TRANSFORMS[source.transform]
         changed = {  # what is too long stays so, and is refused
-            text: text if len(text) > MAX_VALUE_LENGTH else transform(text, self.namespaces)
+            text: text if len(text) > MAX_VALUE_LENGTH else transform(text, self.names)
             for text in set(column)
             if text
         }

@@ -1,5 +1,6 @@
 """Finds out which candidates a cluster can serve: what to ask, and what the answers bind."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -7,11 +8,24 @@ from aggregator.profile.answer import parsed_labels
 from aggregator.profile.batch import (
     DEFAULT_WINDOW,
     MAX_EXPRESSIONS,
+    MAX_QUERY_BYTES,
     RULE_LABEL,
+    length,
     substitute,
     tagged_union,
 )
-from aggregator.profile.format import Bound, EmptyMeans, FleetMetric, Merge, Profile
+from aggregator.profile.format import (
+    Bound,
+    Candidate,
+    EmptyMeans,
+    FleetMetric,
+    Merge,
+    Profile,
+    Source,
+)
+
+# A selector that quotes its metric's name: servers before Prometheus 3 cannot read it.
+_QUOTED_NAME = re.compile(r"\{\s*[\"']")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +38,9 @@ class Probe:
 
 
 def probes(profile: Profile) -> list[Probe]:
-    """Return every question of *profile*: its candidates, and the presence of its metrics."""
+    """Return every question to Prometheus: candidates, and the presence of metrics."""
     asked: list[Probe] = []
-    for metric in profile.metrics:
+    for metric in profile.served_by(Source.PROMETHEUS).metrics:
         asked += [
             Probe(metric.name, candidate.id, candidate.expr)
             for candidate in metric.candidates
@@ -37,9 +51,30 @@ def probes(profile: Profile) -> list[Probe]:
     return asked
 
 
-def probe_batches(asked: Sequence[Probe], size: int = MAX_EXPRESSIONS) -> list[tuple[Probe, ...]]:
-    """Split the questions into batches of at most *size*; a failing one is halved by slicing."""
-    return [tuple(asked[start : start + size]) for start in range(0, len(asked), size)]
+def probe_batches(
+    asked: Sequence[Probe], size: int = MAX_EXPRESSIONS, selector: str = ""
+) -> list[tuple[Probe, ...]]:
+    """Split the questions into batches of at most *size* that fit a query.
+
+    What only newer servers can read comes last, so that it makes no other question fail. A failing
+    batch is halved by slicing.
+    """
+    common = [probe for probe in asked if not _QUOTED_NAME.search(probe.expr)]
+    newer = [probe for probe in asked if _QUOTED_NAME.search(probe.expr)]
+    return [batch for part in (common, newer) for batch in _packed(part, size, selector)]
+
+
+def _packed(asked: Sequence[Probe], size: int, selector: str) -> list[tuple[Probe, ...]]:
+    filled: list[list[Probe]] = []
+    used = 0
+    for probe in asked:
+        needed = length(f"count({probe.expr})", selector)
+        if not filled or len(filled[-1]) == size or used + needed > MAX_QUERY_BYTES:
+            filled.append([])
+            used = 0
+        filled[-1].append(probe)
+        used += needed
+    return [tuple(batch) for batch in filled]
 
 
 def probe_expression(batch: Sequence[Probe], selector: str, window: str = DEFAULT_WINDOW) -> str:
@@ -58,9 +93,10 @@ def with_data(metrics: Sequence[bytes], batch: Sequence[Probe]) -> list[Probe]:
 def bind(profile: Profile, found: Collection[Probe]) -> list[Bound]:
     """Return what to collect from a cluster that has data for *found*.
 
-    Of each metric the first candidate with data, or with `merge: union` each of them. A metric
-    whose emptiness means zero binds its first candidate when only its presence has data: its
-    series may not exist before something happens. What is derived follows its source.
+    Of each metric the first candidate with data (of each value of `each`), or with `merge: union`
+    each of them. A metric whose emptiness means zero binds its first candidate when only its
+    presence has data: its series may not exist before something happens. What is derived follows
+    its source.
     """
     keys = {(probe.metric, probe.candidate) for probe in found}
     chosen: list[Bound] = []
@@ -85,4 +121,7 @@ def _choose(metric: FleetMetric, keys: Collection[tuple[str, str]]) -> list[Boun
         able = asked
     if able and able[0].merge is Merge.UNION:
         return [Bound(metric, candidate) for candidate in able if candidate.merge is Merge.UNION]
-    return [Bound(metric, candidate) for candidate in able[:1]]
+    first: dict[tuple[str, ...], Candidate] = {}
+    for candidate in able:
+        first.setdefault(tuple(candidate.const[label] for label in metric.each), candidate)
+    return [Bound(metric, candidate) for candidate in first.values()]

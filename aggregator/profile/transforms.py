@@ -1,21 +1,35 @@
 """Named transforms of label values: how a `map` entry turns a source's spelling into the fleet's.
 
-A transform gets a value that is not empty and the names of the cluster's namespaces. What it
-returns empty is an absent label.
+A transform gets a value that is not empty and the names of the cluster's namespaces and nodes. What
+it returns empty is an absent label.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-Namespaces: TypeAlias = AbstractSet[str]
-Transform: TypeAlias = Callable[[str, Namespaces], str]
+from aggregator.profile.nodes import NodeNames
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a cluster calls its namespaces and nodes, as far as it was asked."""
+
+    namespaces: AbstractSet[str] = frozenset()
+    nodes: NodeNames = field(default_factory=NodeNames)
+
+
+Transform: TypeAlias = Callable[[str, Names], str]
 
 _CLASSES = "12345"
+# Bounded, so that a version made of digits alone costs no more than another.
+_VERSION = re.compile(r"v?([0-9]{1,5}\.[0-9]{1,5}\.[0-9]{1,9})")
 _NAMESPACE_LENGTH = 63  # Kubernetes allows no longer ones
 
 
-def _code_class(text: str, _namespaces: Namespaces) -> str:
+def _code_class(text: str, _names: Names) -> str:
     """Return the class of a status code: `200`, `2xx` and `2` are `2xx`; no code is `none`."""
     code = text.lower()
     if code in ("0", "-", "000"):
@@ -25,22 +39,22 @@ def _code_class(text: str, _namespaces: Namespaces) -> str:
     return "other"
 
 
-def _lower(text: str, _namespaces: Namespaces) -> str:
+def _lower(text: str, _names: Names) -> str:
     """Return the text in lower case."""
     return text.lower()
 
 
-def _span_status(text: str, _namespaces: Namespaces) -> str:
+def _span_status(text: str, _names: Names) -> str:
     """Return `5xx` for a span that failed and `2xx` for any other."""
     return "5xx" if text == "STATUS_CODE_ERROR" else "2xx"
 
 
-def _part1(text: str, _namespaces: Namespaces) -> str:
+def _part1(text: str, _names: Names) -> str:
     """Return the second piece of a name like `httproute/shop/cart/rule/0`."""
     return _piece(text, 1)
 
 
-def _part2(text: str, _namespaces: Namespaces) -> str:
+def _part2(text: str, _names: Names) -> str:
     """Return the third piece of a name like `httproute/shop/cart/rule/0`."""
     return _piece(text, 2)
 
@@ -50,27 +64,38 @@ def _piece(text: str, index: int) -> str:
     return pieces[index] if len(pieces) > index else ""
 
 
-def _after_slash(text: str, _namespaces: Namespaces) -> str:
+def _after_slash(text: str, _names: Names) -> str:
     """Return what follows the first slash (`shop/cart` is `cart`), everything if there is none."""
     return text.partition("/")[2] or text
 
 
-def _join(text: str, _namespaces: Namespaces) -> str:
+def _join(text: str, _names: Names) -> str:
     """Return the text: the labels have been joined by `/` already."""
     return text
 
 
-def _traefik_namespace(text: str, namespaces: Namespaces) -> str:
+def _node(text: str, names: Names) -> str:
+    """Return the node of an exporter's instance."""
+    return names.nodes.of(text)
+
+
+def _version(text: str, _names: Names) -> str:
+    """Return `v1.35.0` of `v1.35.0-eks-1` and `1.35.0+k3s1`; what is no version stays."""
+    match = _VERSION.match(text)
+    return text if match is None else f"v{match[1]}"
+
+
+def _traefik_namespace(text: str, names: Names) -> str:
     """Return the namespace in `<namespace>-<service>-<port>@<provider>`."""
-    return _traefik(text, namespaces)[0]
+    return _traefik(text, names.namespaces)[0]
 
 
-def _traefik_service(text: str, namespaces: Namespaces) -> str:
+def _traefik_service(text: str, names: Names) -> str:
     """Return the service in `<namespace>-<service>-<port>@<provider>`."""
-    return _traefik(text, namespaces)[1]
+    return _traefik(text, names.namespaces)[1]
 
 
-def _traefik(text: str, namespaces: Namespaces) -> tuple[str, str]:
+def _traefik(text: str, namespaces: AbstractSet[str]) -> tuple[str, str]:
     """Split at the longest known namespace, since hyphens are ambiguous; else keep the name whole.
 
     Only providers that read Kubernetes objects put a namespace in front.
@@ -94,13 +119,20 @@ TRANSFORMS: Mapping[str, Transform] = {
     "class": _code_class,
     "join": _join,
     "lower": _lower,
+    "node": _node,
     "part1": _part1,
     "part2": _part2,
     "span_status": _span_status,
     "traefik_ns": _traefik_namespace,
     "traefik_svc": _traefik_service,
+    "version": _version,
     "xx": _code_class,  # `5` is `5xx`: one of the spellings that `class` reads
 }
 
-# These need to know the cluster's namespaces.
-NAMESPACE_TRANSFORMS = frozenset({"traefik_ns", "traefik_svc"})
+# What has to be asked beside a candidate, because its transform looks it up.
+NAMESPACES, NODES, HOSTS, AGENTS = "namespaces", "nodes", "hosts", "agents"
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "node": (NODES, HOSTS, AGENTS),
+    "traefik_ns": (NAMESPACES,),
+    "traefik_svc": (NAMESPACES,),
+}

@@ -55,7 +55,8 @@ def test_a_map_names_labels_that_are_returned():
     [
         ("x_ratio", "count", "the name says ratio, the unit count"),
         ("x_per_second", "bytes", "the name says per_second, the unit bytes"),
-        ("x_percent", "ratio", "the name carries a unit that the fleet does not use"),
+        ("x", "seconds", "the unit is seconds, so the name must say seconds"),
+        ("x_percent", "count", "the name carries a unit that the fleet does not use"),
     ],
 )
 def test_names_say_the_unit(name: str, unit: str, message: str):

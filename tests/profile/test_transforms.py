@@ -2,9 +2,14 @@ import time
 
 import pytest
 
-from aggregator.profile.transforms import NAMESPACE_TRANSFORMS, TRANSFORMS
+from aggregator.profile.batch import LOOKED_UP
+from aggregator.profile.nodes import node_names
+from aggregator.profile.transforms import NEEDS, TRANSFORMS, Names
 
-NAMESPACES = frozenset({"shop", "shop-eu", "kube-system"})
+NAMES = Names(
+    frozenset({"shop", "shop-eu", "kube-system"}),
+    node_names([{"node": "n1", "internal_ip": "10.0.0.1"}], [], []),
+)
 
 
 @pytest.mark.parametrize(
@@ -42,16 +47,24 @@ NAMESPACES = frozenset({"shop", "shop-eu", "kube-system"})
         ("traefik_ns", "shop-web@file", ""),
         ("traefik_svc", "shop-web@file", "shop-web"),
         ("traefik_svc", "plain", "plain"),
+        ("node", "10.0.0.1:9100", "n1"),
+        ("node", "bastion:9100", ""),
+        ("version", "v1.35.0", "v1.35.0"),
+        ("version", "v1.31.7-eks-473151a", "v1.31.7"),
+        ("version", "v1.33.1+k3s1", "v1.33.1"),
+        ("version", "4.16.3", "v4.16.3"),
+        ("version", "main-2026", "main-2026"),
     ],
 )
 def test_transforms(name: str, text: str, expected: str):
     """Each transform turns the sources' spellings into the fleet's."""
-    assert TRANSFORMS[name](text, NAMESPACES) == expected
+    assert TRANSFORMS[name](text, NAMES) == expected
 
 
-def test_transforms_that_need_namespaces_exist():
-    """The names of transforms that need namespaces are names of transforms."""
-    assert TRANSFORMS.keys() > NAMESPACE_TRANSFORMS
+def test_what_transforms_need_is_asked_for():
+    """A transform that looks names up is one, and there is a question for what it needs."""
+    assert TRANSFORMS.keys() > NEEDS.keys()
+    assert {tag for tags in NEEDS.values() for tag in tags} == LOOKED_UP.keys()
 
 
 def test_hyphens_cost_no_quadratic_time():
@@ -59,5 +72,5 @@ def test_hyphens_cost_no_quadratic_time():
     name = "-" * 4_000 + "@kubernetes"
     started = time.thread_time()
     for _ in range(1_000):
-        TRANSFORMS["traefik_ns"](name, NAMESPACES)
+        TRANSFORMS["traefik_ns"](name, NAMES)
     assert time.thread_time() - started < 1.0
