@@ -1,21 +1,35 @@
 """A position in the tokens of a query, and the small things that are read there."""
 
-import math
+from dataclasses import dataclass
 
 from aggregator.errors import QuerySyntaxError
+from aggregator.model.stepmatrix import StepRange
 from aggregator.promql.lex import Kind, Token, tokens
-from aggregator.promql.numbers import MAX_DURATION_MS, parse_duration, parse_number
+from aggregator.promql.numbers import parse_duration, parse_number
 from aggregator.promql.places import syntax_error
 from aggregator.promql.strings import unquote
 
-_NO_EXPRESSIONS = "duration expressions are not supported"
+
+@dataclass(frozen=True, slots=True)
+class QueryTimes:
+    """The step of a query, 0 if instant, and the time from its first to its last step, in ms."""
+
+    step_ms: int
+    range_ms: int
+
+    @staticmethod
+    def of(steps: StepRange) -> "QueryTimes":
+        """Return those of a query with *steps*."""
+        instant = steps == StepRange.instant(steps.start_ms)
+        return QueryTimes(0 if instant else steps.step_ms, steps.end_ms - steps.start_ms)
 
 
 class Cursor:
-    """Reads the tokens of *query* one after the other."""
+    """Reads the tokens of *query* one after the other; *times* are its times where known."""
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, times: QueryTimes | None = None) -> None:
         self._query = query
+        self.times = times
         self._tokens = list(tokens(query))
         self._position = 0
 
@@ -33,6 +47,10 @@ class Cursor:
     def end(self) -> int:
         """Where the token before the cursor ends."""
         return self._tokens[max(self._position - 1, 0)].end
+
+    def since(self, start: int) -> str:
+        """Return the text of the query from *start* to the token before the cursor."""
+        return self._query[start : self.end]
 
     def advance(self) -> Token:
         """Return the token at the cursor and go on to the next."""
@@ -102,23 +120,6 @@ class Cursor:
             raise self.unexpected(context, expected)
         return sign * self.number()
 
-    def duration(self, context: str, alternative: str = "") -> int:
-        """Return the milliseconds, more than 0, of the duration at the cursor."""
-        start = self.token.start
-        milliseconds = self._milliseconds(context, f"duration{alternative}")
-        if milliseconds <= 0:
-            raise self.error(start, "duration must be greater than 0")
-        if self.on(Kind.OPERATOR):
-            raise self.error(self.token.start, _NO_EXPRESSIONS)
-        return milliseconds
-
-    def offset(self) -> int:
-        """Return the milliseconds of an offset, which may be negative."""
-        sign = -1 if self.at("-") else 1
-        if self.at("-", "+"):
-            self.advance()
-        return sign * self._milliseconds("offset", "duration")
-
     def labels(self) -> tuple[str, ...]:
         """Return the label names of `(a, b, "c")`."""
         self.expect("(", "grouping opts")
@@ -134,14 +135,3 @@ class Cursor:
                 break
         self.expect(")", "grouping opts", '"," or ")"')
         return tuple(names)
-
-    def _milliseconds(self, context: str, expected: str) -> int:
-        token = self.token
-        if token.kind not in {Kind.NUMBER, Kind.DURATION}:
-            if token.kind in {Kind.OPERATOR, Kind.IDENTIFIER, Kind.KEYWORD} or self.at("("):
-                raise self.error(token.start, _NO_EXPRESSIONS)
-            raise self.unexpected(context, expected)
-        seconds = self.number()
-        if not math.isfinite(seconds) or abs(seconds * 1000) > MAX_DURATION_MS:
-            raise self.error(token.start, "duration out of range")
-        return round(seconds * 1000)

@@ -1,5 +1,6 @@
 """Evaluates queries: parse, rewrite, evaluate, and give the result its final form."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -14,6 +15,7 @@ from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.context import Context
 from aggregator.promql.counting import samples_per_step
+from aggregator.promql.cursor import QueryTimes
 from aggregator.promql.evaluate import evaluate, evaluate_range
 from aggregator.promql.functions import ValueType
 from aggregator.promql.operators.order import label_order
@@ -38,6 +40,8 @@ MAX_POINTS = 11_000
 LOOKBACK_MS = 300_000
 # Plans of longer queries are not kept, so that the cache stays small.
 _CACHED_CHARACTERS = 4_096
+# Durations that depend on the query's own times, which the plan then depends on too.
+_TIMED = re.compile(r"\b(?:step|range)\b", re.IGNORECASE)
 
 
 class Engine:
@@ -71,8 +75,9 @@ class Engine:
         scope: Sequence[Matcher] = (),
     ) -> QueryResult:
         """Return the value of *query* at *time_ms*."""
-        plan = _plan(query, scope)
-        context = self._context(query, StepRange.instant(time_ms), budget, lookback_ms, scope)
+        steps = StepRange.instant(time_ms)
+        plan = _plan(query, steps, scope)
+        context = self._context(query, steps, budget, lookback_ms, scope)
         match unwrap(plan):
             case StringLiteral(value=text):
                 result = QueryResult(ResultKind.STRING, context.steps, text=text)
@@ -101,7 +106,7 @@ class Engine:
                 f"exceeded maximum resolution of {self._max_points:,} points per timeseries. "
                 "Try decreasing the query resolution (?step=XX)"
             )
-        plan = _plan(query, scope)
+        plan = _plan(query, steps, scope)
         found = value_type(plan)
         if found not in {ValueType.SCALAR, ValueType.VECTOR}:
             raise QuerySyntaxError(
@@ -124,7 +129,7 @@ class Engine:
     ) -> Ints:
         """Return how many samples *query* looks at, at each of *steps*; it reads them anew."""
         context = self._context(query, steps, budget, lookback_ms, scope)
-        return samples_per_step(_plan(query, scope), context)
+        return samples_per_step(_plan(query, steps, scope), context)
 
     def _context(
         self,
@@ -147,17 +152,18 @@ class Engine:
         )
 
 
-def _plan(query: str, scope: Sequence[Matcher]) -> Node:
+def _plan(query: str, steps: StepRange, scope: Sequence[Matcher]) -> Node:
+    times = QueryTimes.of(steps) if _TIMED.search(query) else None
     cached = len(query) <= _CACHED_CHARACTERS
-    plan = _cached_plan(query) if cached else rewrite(parse(query))
+    plan = _cached_plan(query, times) if cached else rewrite(parse(query, times))
     if scope:
         check_plan(plan)
     return plan
 
 
 @lru_cache(maxsize=512)
-def _cached_plan(query: str) -> Node:
-    return rewrite(parse(query))
+def _cached_plan(query: str, times: QueryTimes | None) -> Node:
+    return rewrite(parse(query, times))
 
 
 def _annotated(result: QueryResult, context: Context) -> QueryResult:

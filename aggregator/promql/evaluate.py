@@ -200,8 +200,9 @@ def _run(node: Call, args: list[StepMatrix | str], context: Context) -> StepMatr
             steps=context.steps,
             args=args,
             strings=context.strings,
-            annotations=context.annotate(node.args[0] if node.args else node),
+            annotations=[context.annotate(argument) for argument in node.args],
             matchers=_matchers(node),
+            query_steps=context.query_steps,
         )
     )
 

@@ -49,6 +49,7 @@ _WORD_REST = re.compile(r"[0-9A-Za-z_.:]*")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _METRIC = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 _STRING = re.compile(r"""\"(?:[^"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|`[^`]*`""")
+_TRIM = re.compile(r"</|>/")
 _SYMBOL = re.compile(r"==|!=|<=|>=|[-+*/%^<>=,()@]")
 _BRACE_SYMBOL = re.compile(r"=~|!~|!=|[=,]")
 _PUNCTUATION = frozenset("=,()[]{}:@")
@@ -157,6 +158,8 @@ class _Lexer:
         return token
 
     def _symbol_or_word(self, character: str) -> Token:
+        if _TRIM.match(self._query, self._position):
+            return self._error("operators that trim native histograms are not supported")
         symbol = _SYMBOL.match(self._query, self._position)
         if symbol is not None:
             text = symbol.group()

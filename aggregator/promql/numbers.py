@@ -84,6 +84,12 @@ def format_float(value: float) -> str:
     )
 
 
+def format_openmetrics(value: float) -> str:
+    """Return *value* as OpenMetrics writes a label's number: as `%g`, but whole ones with `.0`."""
+    text = format_float(value)
+    return f"{text}.0" if text.lstrip("-").isdecimal() else text
+
+
 def _digits(value: float) -> Decimal:
     decimal = Decimal(repr(value))
     return decimal if value == 0 else decimal.normalize()

@@ -6,7 +6,7 @@ from typing import Final
 
 from aggregator.model.labels import Matcher
 from aggregator.promql.check import check
-from aggregator.promql.cursor import Cursor
+from aggregator.promql.cursor import Cursor, QueryTimes
 from aggregator.promql.functions import FUNCTIONS
 from aggregator.promql.lex import Kind
 from aggregator.promql.places import syntax_error
@@ -48,11 +48,14 @@ _WITH_PARAMETER: Final = frozenset(
 )
 
 
-def parse(query: str) -> Node:
-    """Return the plan of *query*, or raise `QuerySyntaxError` with line, column and expectation."""
+def parse(query: str, times: QueryTimes | None = None) -> Node:
+    """Return the plan of *query*, or raise `QuerySyntaxError` with line, column and expectation.
+
+    Durations with `step()` or `range()` need *times*; without, the plan is only good for printing.
+    """
     if len(query) > MAX_CHARACTERS:
         raise syntax_error(query, MAX_CHARACTERS, _TOO_LONG)
-    cursor = Cursor(query)
+    cursor = Cursor(query, times)
     if cursor.on(Kind.END):
         raise cursor.error(0, "no expression found in input")
     node = _expression(cursor, 0, 1)
@@ -156,7 +159,7 @@ def _primary(cursor: Cursor, depth: int) -> Node:
         node = selector(cursor, token, "")
     elif token.kind is Kind.AGGREGATION and cursor.following.word in {"(", "by", "without"}:
         node = _aggregation(cursor, depth)
-    elif token.kind is Kind.IDENTIFIER and cursor.following.text == "(":
+    elif token.kind in {Kind.IDENTIFIER, Kind.KEYWORD} and cursor.following.text == "(":
         node = _call(cursor, depth)
     elif token.is_metric:
         node = selector(cursor, cursor.advance(), token.text)
@@ -167,7 +170,7 @@ def _primary(cursor: Cursor, depth: int) -> Node:
 
 def _call(cursor: Cursor, depth: int) -> Node:
     name = cursor.advance()
-    function = FUNCTIONS.get(name.text)
+    function = FUNCTIONS.get(name.text if name.kind is Kind.IDENTIFIER else name.word)
     if function is None:
         raise cursor.error(name.start, f'unknown function with name "{name.text}"')
     args = _arguments(cursor, depth)

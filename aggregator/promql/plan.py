@@ -78,18 +78,20 @@ class VectorSelector:
     """An instant vector from the store.
 
     `name` is the metric name written before the braces; it is one of the `matchers` too. `at` is
-    the fixed time of `@` in ms.
+    the fixed time of `@` in ms. `offset_text` is how the offset was written if not as a literal;
+    the other nodes with durations have such texts too.
     """
 
     name: str
     matchers: tuple[Matcher, ...]
     offset_ms: int = 0
     at: int | AtEdge | None = None
+    offset_text: str = ""
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
-        return f"{_series(self)}{_modifiers(self.offset_ms, self.at)}"
+        return f"{_series(self)}{_modifiers(self)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,14 @@ class MatrixSelector:
 
     selector: VectorSelector
     range_ms: int
+    range_text: str = ""
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         selector = self.selector
-        window = f"[{format_duration(self.range_ms)}]"
-        return f"{_series(selector)}{window}{_modifiers(selector.offset_ms, selector.at)}"
+        window = f"[{self.range_text or format_duration(self.range_ms)}]"
+        return f"{_series(selector)}{window}{_modifiers(selector)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +119,18 @@ class Subquery:
     step_ms: int | None = None
     offset_ms: int = 0
     at: int | AtEdge | None = None
+    range_text: str = ""
+    step_text: str = ""
+    offset_text: str = ""
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
 
     @property
     def window(self) -> str:
         """What follows the expression: range, step and modifiers."""
-        step = "" if self.step_ms is None else format_duration(self.step_ms)
-        window = f"[{format_duration(self.range_ms)}:{step}]"
-        return f"{window}{_modifiers(self.offset_ms, self.at)}"
+        step = "" if self.step_ms is None else self.step_text or format_duration(self.step_ms)
+        window = f"[{self.range_text or format_duration(self.range_ms)}:{step}]"
+        return f"{window}{_modifiers(self)}"
 
     def __str__(self) -> str:
         return f"{self.expr}{self.window}"
@@ -314,13 +320,14 @@ def _matcher(matcher: Matcher) -> str:
     return f"{_labels((matcher.name,))}{matcher.op.value}{quoted(matcher.value)}"
 
 
-def _modifiers(offset_ms: int, at: int | AtEdge | None) -> str:
-    text = ""
+def _modifiers(node: VectorSelector | Subquery) -> str:
+    text, at = "", node.at
     if isinstance(at, AtEdge):
         text = f" @ {at.value}()"
     elif at is not None:
         text = f" @ {at / 1000:.3f}"
-    return f"{text} offset {format_duration(offset_ms)}" if offset_ms else text
+    offset = node.offset_text or (format_duration(node.offset_ms) if node.offset_ms else "")
+    return f"{text} offset {offset}" if offset else text
 
 
 def _matching(matching: Matching | None) -> str:

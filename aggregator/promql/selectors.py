@@ -6,6 +6,7 @@ from dataclasses import replace
 from aggregator.errors import QuerySyntaxError
 from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
 from aggregator.promql.cursor import Cursor
+from aggregator.promql.durations import offset_duration, window_duration
 from aggregator.promql.lex import Kind, Token
 from aggregator.promql.plan import AtEdge, MatrixSelector, Node, Subquery, VectorSelector
 from aggregator.promql.regex import compile_regex
@@ -71,27 +72,34 @@ def _matcher(cursor: Cursor) -> Matcher:
 
 def _bracket(cursor: Cursor, node: Node) -> Node:
     opening = cursor.advance()
-    range_ms = cursor.duration("subquery or range selector")
+    window = window_duration(cursor, "subquery or range selector", "")
+    range_ms, range_text = window.milliseconds, window.text
     if cursor.skip("]"):
         if not isinstance(node, VectorSelector):
             raise cursor.error(opening.start, "ranges only allowed for vector selectors")
-        if node.offset_ms:
+        if node.offset_ms or node.offset_text:
             raise cursor.error(opening.start, "no offset modifiers allowed before range")
         if node.at is not None:
             raise cursor.error(opening.start, "no @ modifiers allowed before range")
-        return MatrixSelector(node, range_ms, node.start, cursor.end)
+        return MatrixSelector(node, range_ms, range_text, node.start, cursor.end)
     cursor.expect(":", "subquery or range selector", '":" or "]"')
-    step_ms = None if cursor.at("]") else cursor.duration("subquery selector", ' or "]"')
+    if cursor.at(":"):
+        raise cursor.error(cursor.token.start, "aligned subqueries are not supported")
+    subquery = Subquery(node, range_ms, range_text=range_text, start=node.start)
+    if not cursor.at("]"):
+        step = window_duration(cursor, "subquery selector", ' or "]"')
+        subquery = replace(subquery, step_ms=step.milliseconds, step_text=step.text)
     cursor.expect("]", "subquery selector")
-    return Subquery(node, range_ms, step_ms, start=node.start, end=cursor.end)
+    return replace(subquery, end=cursor.end)
 
 
 def _offset(cursor: Cursor, node: Node) -> Node:
-    offset_ms = cursor.offset()
+    offset = offset_duration(cursor)
     target = _target(cursor, node, "offset modifier")
-    if target.offset_ms:
+    if target.offset_ms or target.offset_text:
         raise cursor.error(node.start, f"offset {_MULTIPLE_TIMES}")
-    return _modified(node, replace(target, offset_ms=offset_ms, end=cursor.end))
+    target = replace(target, offset_ms=offset.milliseconds, offset_text=offset.text)
+    return _modified(node, replace(target, end=cursor.end))
 
 
 def _at(cursor: Cursor, node: Node) -> Node:

@@ -31,6 +31,14 @@ def unquote(literal: str) -> str:
     return b"".join(parts).decode(errors="replace")
 
 
+def is_label_name(name: str) -> bool:
+    """Tell whether a label can be called *name*: any UTF-8 but nothing.
+
+    U+FFFD stands for bytes that are no UTF-8.
+    """
+    return bool(name) and "\ufffd" not in name
+
+
 def _escaped(escape: re.Match[str], quote: str) -> bytes:
     text = escape.group()
     simple = escape["simple"]

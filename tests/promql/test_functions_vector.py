@@ -36,7 +36,8 @@ def run(name, *args, steps=None, matchers=(), annotations=None):
         count = matrices[0].values.shape[1] if matrices else STEPS.count
         steps = StepRange(STEPS.start_ms, STEPS.step_ms, count)
     strings = matrices[0].series.strings if matrices else Strings()
-    call = Call(name, steps, args, strings, annotations or Annotations(), matchers)
+    notes = [annotations or Annotations()] * len(args)
+    call = Call(name, steps, args, strings, notes, steps, matchers)
     return FUNCTIONS[name].run(call)
 
 

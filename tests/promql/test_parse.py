@@ -9,11 +9,20 @@ from hypothesis import strategies as st
 from aggregator.errors import QuerySyntaxError
 from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, MatchOp
+from aggregator.promql.cursor import QueryTimes
 from aggregator.promql.engine import Engine
 from aggregator.promql.functions import FUNCTIONS
 from aggregator.promql.numbers import format_duration, format_float, format_plain, parse_duration
 from aggregator.promql.parse import MAX_CHARACTERS, MAX_DEPTH, MAX_NESTING, parse, parse_selector
-from aggregator.promql.plan import Aggregate, AtEdge, Binary, Call, Subquery, VectorSelector
+from aggregator.promql.plan import (
+    Aggregate,
+    AtEdge,
+    Binary,
+    Call,
+    MatrixSelector,
+    Subquery,
+    VectorSelector,
+)
 from aggregator.store.memory import MemoryStore
 from tests.promql.other_parser import other_shape, our_shape
 from tests.promql.queries import expressions
@@ -162,12 +171,33 @@ def test_deepest_expressions_are_evaluated():
 
 @pytest.mark.parametrize(
     "query",
-    ["up[5m+1m]", "up[step()]", "up offset (1m)", "up[5m * 2:]", "rate(up[5m] smoothed)"],
+    ["rate(up[5m] smoothed)", "up anchored", "up[5m::1m]", "up </ 5", "up >/ 5"],
 )
 def test_experimental_syntax_is_refused_with_its_name(query):
-    """Duration arithmetic and extended ranges say that they are not supported."""
-    with pytest.raises(QuerySyntaxError, match="not supported"):
+    """Extended ranges and trimming of histograms say that they are not supported."""
+    with pytest.raises(QuerySyntaxError, match=r"^1:\d+: parse error: .* not supported$"):
         parse(query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "up[5m + 1m]",
+        "up[step()] offset (range() / 2)",
+        "up[min(1h, step()):step() * 2] @ end() offset -step()",
+        "up offset (0 * 1m)",
+    ],
+)
+def test_duration_expressions_print_as_they_were_written(query):
+    """The print of a plan keeps the arithmetic, which a literal could not always replace."""
+    assert str(parse(query)) == query
+
+
+def test_times_of_the_query_are_part_of_its_plan():
+    """A plan with step() or range() is good for one query's times."""
+    plan = parse("up[step() * 2] offset range()", QueryTimes(step_ms=15_000, range_ms=60_000))
+    assert isinstance(plan, MatrixSelector)
+    assert (plan.range_ms, plan.selector.offset_ms) == (30_000, 60_000)
 
 
 def refusal(query: str) -> str:

@@ -182,6 +182,13 @@ _TABLE: Final[tuple[Function, ...]] = (
     Function("histogram_count", (_VECTOR,), run=histogram.nothing),
     Function("histogram_fraction", (_SCALAR, _SCALAR, _VECTOR), run=histogram.histogram_fraction),
     Function("histogram_quantile", (_SCALAR, _VECTOR), run=histogram.histogram_quantile),
+    Function(
+        "histogram_quantiles",
+        (_VECTOR, _STRING, *(_SCALAR,) * histogram.MAX_QUANTILES),
+        run=histogram.histogram_quantiles,
+        optional=histogram.MAX_QUANTILES - 1,
+        experimental=True,
+    ),
     Function("histogram_stddev", (_VECTOR,), run=histogram.nothing),
     Function("histogram_stdvar", (_VECTOR,), run=histogram.nothing),
     Function("histogram_sum", (_VECTOR,), run=histogram.nothing),
@@ -190,8 +197,14 @@ _TABLE: Final[tuple[Function, ...]] = (
     Function(  # reads info series, so the evaluator itself computes it
         "info", (_VECTOR, _VECTOR), optional=1, experimental=True
     ),
+    Function("end", (), run=vector.end, returns=_SCALAR, experimental=True),
+    Function("max_of", (_SCALAR, _SCALAR), run=vector.max_of, returns=_SCALAR, experimental=True),
+    Function("min_of", (_SCALAR, _SCALAR), run=vector.min_of, returns=_SCALAR, experimental=True),
     Function("pi", (), run=vector.pi, returns=_SCALAR),
+    Function("range", (), run=vector.query_range, returns=_SCALAR, experimental=True),
     Function("scalar", (_VECTOR,), run=vector.scalar, returns=_SCALAR),
+    Function("start", (), run=vector.start, returns=_SCALAR, experimental=True),
+    Function("step", (), run=vector.step, returns=_SCALAR, experimental=True),
     Function("time", (), run=vector.time, returns=_SCALAR, step_dependent=True),
     Function("timestamp", (_VECTOR,), run=vector.timestamp, step_dependent=True),
     Function("vector", (_SCALAR,), run=vector.vector),

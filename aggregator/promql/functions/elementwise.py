@@ -73,14 +73,18 @@ def rad(values: Floats) -> Floats:
     return values * np.pi / 180
 
 
+def smaller(left: Floats, right: Floats) -> Floats:
+    """Return Go's `math.Min`: -Inf wins over NaN, and -0 is less than 0."""
+    least = np.minimum(left, right)
+    least[np.isneginf(left) | np.isneginf(right)] = -np.inf
+    zero = (left == 0) & (right == 0)
+    return np.where(zero, np.where(np.signbit(left), left, right), least)
+
+
+def larger(left: Floats, right: Floats) -> Floats:
+    """Return Go's `math.Max`: +Inf wins over NaN, and 0 is more than -0."""
+    return -smaller(-left, -right)
+
+
 def _clamped(matrix: StepMatrix, low: Floats, high: Floats) -> StepMatrix:
-    """Apply Go's `math.Min` and `math.Max`: an infinity wins over NaN, and -0 is less than 0."""
-    values = matrix.values
-    least = np.minimum(values, high)
-    least[np.isneginf(values) | np.isneginf(high)] = -np.inf
-    zero = (values == 0) & (high == 0)
-    least = np.where(zero, np.where(np.signbit(values), values, high), least)
-    result = np.maximum(least, low)
-    result[np.isposinf(least) | np.isposinf(low)] = np.inf
-    zero = (least == 0) & (low == 0)
-    return with_values(matrix, np.where(zero, np.where(np.signbit(least), low, least), result))
+    return with_values(matrix, larger(smaller(matrix.values, high), low))

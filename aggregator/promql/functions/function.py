@@ -25,15 +25,18 @@ class ValueType(Enum):
 class Call:
     """One call of a function on evaluated arguments.
 
-    A scalar argument is a matrix of one row, a string argument a `str`. `matchers` are those of
-    the selector that is the argument of `absent` or `absent_over_time`, empty if it is none.
+    A scalar argument is a matrix of one row, a string argument a `str`. `annotations` are for what
+    is to be said of each argument. `query_steps` are those of the whole query, which the `steps`
+    of a subquery are not. `matchers` are those of the selector that is the argument of `absent` or
+    `absent_over_time`, empty if it is none.
     """
 
     name: str
     steps: StepRange
     args: Sequence[StepMatrix | str]
     strings: Strings
-    annotations: Annotations
+    annotations: Sequence[Annotations]
+    query_steps: StepRange
     matchers: tuple[Matcher, ...] = ()
 
     def matrix(self, position: int) -> StepMatrix:

@@ -6,18 +6,24 @@ the largest histogram.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from aggregator.errors import QueryExecutionError
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.labels import METRIC_NAME, LabelTable
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.annotations import Annotations
 from aggregator.promql.functions.function import Call
+from aggregator.promql.functions.label import label_name
 from aggregator.promql.functions.quantile import check_quantile
 from aggregator.promql.lex import quoted
+from aggregator.promql.numbers import format_openmetrics
+from aggregator.promql.operators.rows import concat, merge_equal
 
+MAX_QUANTILES = 10
+MAX_DIFFERENT_QUANTILES = 100
 _BUCKET = "le"
 # Differences between neighbouring counts below this share of their sum are rounding errors.
 _TOLERANCE = 1e-12
@@ -51,18 +57,50 @@ class _Histograms:
 def histogram_quantile(call: Call) -> StepMatrix:
     """Return the φ-quantile (first argument) of each histogram (`BucketQuantile`)."""
     q = call.scalar(0)
-    check_quantile([q], call.annotations)
-    histograms = _histograms(call.matrix(1), call.annotations)
+    check_quantile([q], call.annotations[0])
+    histograms = _histograms(call.matrix(1), call.annotations[1])
     with np.errstate(all="ignore"):
         forced = _make_monotonic(histograms)
         values = _quantiles(histograms, q)
-    _note_forced(histograms.series, forced & (q >= 0) & (q <= 1), call.annotations)
+    _note_forced(histograms.series, forced & (q >= 0) & (q <= 1), call.annotations[1])
     return _result(histograms, values)
+
+
+def histogram_quantiles(call: Call) -> StepMatrix:
+    """Return several quantiles of each histogram, with each quantile in a label.
+
+    Arguments: vector, label, 1 to `MAX_QUANTILES` quantiles. Raises `QueryExecutionError` if two
+    elements get the same labels, or if the quantiles change too much from step to step.
+    """
+    quantiles = [call.scalar(position) for position in range(2, len(call.args))]
+    for q, annotations in zip(quantiles, call.annotations[2:], strict=True):
+        check_quantile([q], annotations)
+    label = label_name(call.text(1), "histogram_quantiles()")
+    histograms = _histograms(call.matrix(0), call.annotations[0])
+    with np.errstate(all="ignore"):
+        forced = _make_monotonic(histograms)
+    results: list[StepMatrix] = []
+    for q in quantiles:
+        distinct = np.unique(q)
+        if len(results) + distinct.size > MAX_DIFFERENT_QUANTILES:
+            raise QueryExecutionError(
+                f"more than {MAX_DIFFERENT_QUANTILES} different quantiles in histogram_quantiles()"
+            )
+        _note_forced(histograms.series, forced & (q >= 0) & (q <= 1), call.annotations[0])
+        with np.errstate(all="ignore"):
+            result = _result(histograms, _quantiles(histograms, q))
+        for value in distinct.tolist():
+            there = (q == value) | (np.isnan(q) & np.isnan(value))
+            code = call.strings.intern(format_openmetrics(value))
+            codes = np.full(len(result.series), code, dtype=np.int32)
+            series = result.series.with_column(label, codes)
+            results.append(replace(result, series=series, present=result.present & there))
+    return merge_equal(concat(results))
 
 
 def histogram_fraction(call: Call) -> StepMatrix:
     """Return the share of observations between the first two arguments (`BucketFraction`)."""
-    histograms = _histograms(call.matrix(2), call.annotations)
+    histograms = _histograms(call.matrix(2), call.annotations[2])
     with np.errstate(all="ignore"):
         values = _fractions(histograms, call.scalar(0), call.scalar(1))
     return _result(histograms, values)

@@ -16,6 +16,7 @@ from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.functions.function import Call
 from aggregator.promql.operators.rows import merge_equal
 from aggregator.promql.regex import compile_regex
+from aggregator.promql.strings import is_label_name
 
 # A replacement's references: `$$`, `$name`, `${name}`; a `$` that starts none of them stays.
 _REFERENCE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
@@ -46,8 +47,7 @@ def label_replace(call: Call) -> StepMatrix:
         raise QueryExecutionError(
             f"invalid regular expression in label_replace(): {pattern}: {error}"
         ) from error
-    if not dst:
-        raise QueryExecutionError("invalid destination label name in label_replace(): ")
+    label_name(dst, "label_replace()")
     expand = _template(replacement)
     distinct, inverse = np.unique(matrix.series.column(src), return_inverse=True)
     matches = [regex.fullmatch(text) for text in call.strings.texts(distinct)]
@@ -65,10 +65,10 @@ def label_join(call: Call) -> StepMatrix:
     """
     matrix = call.matrix(0)
     dst, separator, *sources = (call.text(position) for position in range(1, len(call.args)))
-    if not all(sources):
-        raise QueryExecutionError("invalid source label name in label_join(): ")
-    if not dst:
-        raise QueryExecutionError("invalid destination label name in label_join(): ")
+    for source in sources:
+        if not is_label_name(source):
+            raise QueryExecutionError(f"invalid source label name in label_join(): {source}")
+    label_name(dst, "label_join()")
     group, first = matrix.series.keep(sources).groups()
     columns = [call.strings.texts(matrix.series.column(name)[first]) for name in sources]
     if sources:
@@ -77,6 +77,13 @@ def label_join(call: Call) -> StepMatrix:
         joined = [""] * first.size
     codes = call.strings.intern_all(joined)[group]
     return _with_label(matrix, dst, codes, np.ones(group.size, dtype=np.bool_))
+
+
+def label_name(name: str, where: str) -> str:
+    """Return *name*, or raise `QueryExecutionError` if no label can be called so."""
+    if not is_label_name(name):
+        raise QueryExecutionError(f"invalid destination label name in {where}: {name}")
+    return name
 
 
 def _with_label(matrix: StepMatrix, name: str, codes: Codes, changed: Bools) -> StepMatrix:

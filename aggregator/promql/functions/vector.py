@@ -1,4 +1,4 @@
-"""absent, scalar, vector, time, timestamp and pi.
+"""absent, scalar, vector, time, timestamp, pi, and what tells of the query's own steps.
 
 Each follows the function of the same name in Prometheus 3's promql/functions.go.
 """
@@ -8,8 +8,9 @@ import numpy as np
 from aggregator.model.arrays import Bools
 from aggregator.model.labels import METRIC_NAME, LabelTable, Matcher, MatchOp
 from aggregator.model.stepmatrix import StepMatrix
+from aggregator.promql.cursor import QueryTimes
 from aggregator.promql.functions.dates import constant_vector
-from aggregator.promql.functions.elementwise import with_values
+from aggregator.promql.functions.elementwise import larger, smaller, with_values
 from aggregator.promql.functions.function import Call
 
 
@@ -53,9 +54,43 @@ def timestamp(call: Call) -> StepMatrix:
     return with_values(matrix, times.copy())
 
 
+def step(call: Call) -> StepMatrix:
+    """Return the step of the query in seconds, 0 for an instant query."""
+    return _of_the_query(call, QueryTimes.of(call.query_steps).step_ms)
+
+
+def query_range(call: Call) -> StepMatrix:
+    """Return the time from the first to the last step of the query in seconds."""
+    return _of_the_query(call, QueryTimes.of(call.query_steps).range_ms)
+
+
+def start(call: Call) -> StepMatrix:
+    """Return the time of the query's first step in seconds."""
+    return _of_the_query(call, call.query_steps.start_ms)
+
+
+def end(call: Call) -> StepMatrix:
+    """Return the time of the query's last step in seconds."""
+    return _of_the_query(call, call.query_steps.end_ms)
+
+
+def min_of(call: Call) -> StepMatrix:
+    """Return the smaller of two scalars."""
+    return constant_vector(call, smaller(call.scalar(0), call.scalar(1)))
+
+
+def max_of(call: Call) -> StepMatrix:
+    """Return the larger of two scalars."""
+    return constant_vector(call, larger(call.scalar(0), call.scalar(1)))
+
+
 def pi(call: Call) -> StepMatrix:
     """Return π (`funcPi`)."""
     return constant_vector(call, np.full(call.steps.count, np.pi))
+
+
+def _of_the_query(call: Call, milliseconds: int) -> StepMatrix:
+    return constant_vector(call, np.full(call.steps.count, milliseconds / 1000))
 
 
 def _fixed_labels(matchers: tuple[Matcher, ...]) -> dict[str, str]:

@@ -50,9 +50,10 @@ def _mean(values: Floats, present: Bools, groups: Groups) -> Floats:
     totals, lost = group_sums(values, present, groups)
     with np.errstate(invalid="ignore", over="ignore"):
         means = corrected(totals / counts, lost / counts)
-        if np.isinf(totals).any():
+        overflown = ~np.isfinite(totals)
+        if overflown.any():
             shares = group_sums(values / counts[groups.number], present, groups)
-            means = np.where(np.isinf(totals), corrected(*shares), means)
+            means = np.where(overflown, corrected(*shares), means)
     return means
 
 

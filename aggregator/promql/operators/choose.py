@@ -20,6 +20,7 @@ from aggregator.promql.lex import quoted
 from aggregator.promql.numbers import format_float, format_plain
 from aggregator.promql.operators.aggregate import dropped, grouped, grouping_labels
 from aggregator.promql.operators.rows import Groups, compact, step_blocks, take
+from aggregator.promql.strings import is_label_name
 
 _INT64 = float(2**63)
 
@@ -196,7 +197,7 @@ def count_values(
     without: bool,
 ) -> StepMatrix:
     """Count the series of each group by value; the value becomes the label *label*."""
-    if not label:
+    if not is_label_name(label):
         raise QueryExecutionError(f"invalid label name {quoted(label)}")
     base = grouping_labels(matrix.series.drop((label,)), grouping, without=without)
     groups, series = grouped(base)

@@ -23,6 +23,8 @@ from aggregator.promql.operators.selector import instant_vector
 from aggregator.promql.plan import Matching, VectorSelector
 
 _TARGET_INFO = Matcher(METRIC_NAME, MatchOp.EQUAL, "target_info")
+_ANY_INFO = Matcher(METRIC_NAME, MatchOp.REGEX, ".+_info")
+_NEGATIVE = frozenset({MatchOp.NOT_EQUAL, MatchOp.NOT_REGEX})
 # The labels that say which target a series comes from.
 _TARGET = Matching(on=True, labels=("instance", "job"))
 
@@ -31,11 +33,14 @@ def add_info(base: StepMatrix, selector: VectorSelector | None, context: Context
     """Return *base* with the labels of the info series of the same instance and job.
 
     *selector* says which labels to add, and by its matcher of the name which info metrics to ask;
-    the default is every label of `target_info`. Where a matcher does not match an absent label,
-    series without a matching info series are left out.
+    the default is every label of `target_info`. Matchers that only exclude names leave the other
+    metrics whose name ends in `_info`. Where a matcher does not match an absent label, series
+    without a matching info series are left out.
     """
     matchers = () if selector is None else selector.matchers
     names = tuple(m for m in matchers if m.name == METRIC_NAME)
+    if names and all(matcher.op in _NEGATIVE for matcher in names):
+        names = (_ANY_INFO, *names)
     data = tuple(m for m in matchers if m.name != METRIC_NAME)
     asked = names if names or selector is not None else (_TARGET_INFO,)
     itself = _all_match(asked, base.series.column(METRIC_NAME), base.series) & bool(asked)

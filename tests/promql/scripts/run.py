@@ -108,13 +108,13 @@ def _outcome(command: Eval, engine: Engine, native: list[Labels]) -> Outcome:
         try:
             result = evaluate(command, engine)
         except QueryError as error:
-            if _REFUSED.search(str(error)):
-                return outcome(Verdict.UNSUPPORTED, str(error))
             _check_failure(command, str(error))
         else:
             check(command, result)
             check_range_form(command, result, engine)
     except MismatchError as error:
+        if isinstance(error.__context__, QueryError) and _REFUSED.search(str(error.__context__)):
+            return outcome(Verdict.UNSUPPORTED, str(error.__context__))
         if result is not None and _reads_native(result, native):
             return outcome(Verdict.UNSUPPORTED, "native histograms")
         return outcome(Verdict.FAILED, str(error))
