@@ -35,10 +35,10 @@ def window_duration(cursor: Cursor, context: str, end: str) -> Duration:
 
     If the cursor does not know the query's times, one with `step()` or `range()` becomes 1 ms.
     """
-    reader = _Reader(cursor, context, f"duration{end}")
+    arithmetic = _Arithmetic(cursor, context, f"duration{end}")
     start = cursor.token.start
-    found = reader.finished(start, reader.expression(0, 1))
-    if reader.unknown:
+    found = arithmetic.finished(start, arithmetic.expression(0, 1))
+    if arithmetic.unknown:
         return Duration(1, found.text)
     if found.milliseconds <= 0:
         raise cursor.error(start, "duration must be greater than 0")
@@ -47,15 +47,15 @@ def window_duration(cursor: Cursor, context: str, end: str) -> Duration:
 
 def offset_duration(cursor: Cursor) -> Duration:
     """Return the duration, which may be negative, after `offset`: a sign and a single operand."""
-    reader = _Reader(cursor, "offset", "duration")
+    arithmetic = _Arithmetic(cursor, "offset", "duration")
     start = cursor.token.start
     sign = -1.0 if cursor.at("-") else 1.0
     if cursor.at("-", "+"):
         cursor.advance()
-    return reader.finished(start, sign * reader.operand(1))
+    return arithmetic.finished(start, sign * arithmetic.operand(1))
 
 
-class _Reader:
+class _Arithmetic:
     def __init__(self, cursor: Cursor, context: str, expected: str) -> None:
         self._cursor = cursor
         self._context = context
