@@ -116,6 +116,12 @@ POOL_WAIT_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+LEAF_READS = Counter(
+    "aggregator_leaf_reads_total",
+    "Times a query read samples of up to some thousand series, by where they came from.",
+    ["path"],
+    registry=REGISTRY,
+)
 STORE_SERIES = Gauge("aggregator_store_series", "Series the store knows.", registry=REGISTRY)
 RUNNER_FAILURES = Counter(
     "aggregator_runner_failures_total",

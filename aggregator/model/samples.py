@@ -68,3 +68,10 @@ class SeriesSamples:
     def count(self) -> int:
         """How many series the run has."""
         return self.offsets.size - 1
+
+    def newest(self) -> "SeriesSamples":
+        """Return only the newest sample of each series."""
+        there = np.diff(self.offsets) > 0
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(there)])
+        last = self.offsets[1:][there] - 1
+        return SeriesSamples(self.first_row, offsets, self.times[last], self.values[last])

@@ -14,11 +14,19 @@ from aggregator.model.samples import SampleBlock, SeriesSamples
 from aggregator.store import sql
 from aggregator.store.cardinality import Cardinality
 from aggregator.store.columns import sample_table, table
-from aggregator.store.conflicts import merged_rows, series_bounds, settled
+from aggregator.store.conflicts import (
+    Verdict,
+    Verdicts,
+    compared,
+    merged_rows,
+    series_bounds,
+    settled,
+)
 from aggregator.store.expiry import drop_days
-from aggregator.store.head import Head, Verdict, Verdicts, compared
+from aggregator.store.head import SPAN_MS, Head
 from aggregator.store.index import LabelIndex
 from aggregator.store.interface import SeriesSelection, WriteReport
+from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.loading import load_blocks, load_lifetimes, load_series
 from aggregator.store.lock import DirectoryLock
 from aggregator.store.migrations import migrate
@@ -34,12 +42,12 @@ _END_MS = 5_662_310_400_000  # 2149-06-07: later days do not fit the tables
 class ChdbStore:
     """One directory, one process. Reads never wait for the writer."""
 
-    def __init__(self, path: Path, *, max_disk_bytes: int, head_depth: int = 4) -> None:
+    def __init__(self, path: Path, *, max_disk_bytes: int, head_ms: int = SPAN_MS) -> None:
         """Open the store in *path*, or raise `StoreError`."""
         self._max_disk_bytes = max_disk_bytes
         self._writing = threading.Lock()
         self._cutoff_ms = self._generation = 0
-        self._head = Head(head_depth)
+        self._head = Head(head_ms)
         self._held = DirectoryLock(path)
         try:
             self._pool = Pool(path / "chdb")
@@ -112,9 +120,25 @@ class ChdbStore:
 
     def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SeriesSamples]:
         """Yield the samples in (start_ms, end_ms] of *ids* (ascending), run after run."""
-        for first, wanted, block in sample_runs(self._pool, ids, start_ms, end_ms, budget):
+        done = 0
+        for run in self._head.runs(self._lives, ids, start_ms, end_ms, budget):
+            yield run
+            done += run.count
+        rest = ids[done:]
+        for first, wanted, block in sample_runs(self._pool, rest, start_ms, end_ms, budget):
             offsets = np.append(np.searchsorted(block.ids, wanted), len(block)).astype(np.int64)
-            yield SeriesSamples(first, offsets, block.times, block.values)
+            yield SeriesSamples(done + first, offsets, block.times, block.values)
+
+    def newest(
+        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
+    ) -> Iterator[SeriesSamples]:
+        """Yield the newest sample in (start_ms, end_ms] of each of *ids*, run after run."""
+        held = self._head.newest(self._lives, ids, start_ms, end_ms, budget)
+        if held is not None:
+            yield held
+            return
+        for run in self.read(ids, start_ms, end_ms, budget):
+            yield run.newest()
 
     # -- writing
 
@@ -192,18 +216,22 @@ class ChdbStore:
             except QueryError as error:
                 raise StoreError(f"cannot look for old days: {error}") from error
             self._cutoff_ms = max(self._cutoff_ms, kept_from_ms)
+            self._head.keep_from(self._cutoff_ms)
             blocks = self._index.partial_blocks()
             forgotten = self._index.forget(self._cutoff_ms)
             if not forgotten.ids.size:
                 return 0
             self._generation += 1
-            self._head.compact(forgotten.kept)
+            self._head.compact(forgotten.kept, self._index.lives.epoch)
             # the blocks' rows remember what ids were given when the series' rows are gone
             self._series.write_blocks(blocks)
             self._pool.insert(sql.INSERT_FORGOTTEN, table(id=forgotten.ids))
             self._delete_forgotten()
             release_memory()
             return int(forgotten.ids.size)
+
+    def _lives(self) -> Lifetimes:
+        return self._index.lives
 
     def _delete_forgotten(self) -> None:
         """Delete the series that the table `forgotten` names."""

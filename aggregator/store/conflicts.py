@@ -1,11 +1,27 @@
 """One sample for each series and time: the first stored wins, a real value beats a stale marker."""
 
+from enum import IntEnum
+
 import numpy as np
+from numpy.typing import NDArray
 
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.samples import SampleBlock, is_stale
 
 _SPAN_LIMIT_MS = 1 << 32
+
+
+class Verdict(IntEnum):
+    """What a sample is to what is stored."""
+
+    NEW = 0
+    DUPLICATE = 1
+    CONFLICT = 2
+    REPLACES = 3  # a real value for a stored stale marker
+    UNSURE = 4  # older than the head: the disk knows
+
+
+Verdicts = NDArray[np.int8]
 
 
 def settled(block: SampleBlock) -> tuple[SampleBlock, int, int]:
@@ -58,6 +74,13 @@ def same_bits(left: Floats, right: Floats) -> Bools:
 def replaces(new: Floats, stored: Floats) -> Bools:
     """Tell which stored stale markers give way to a real value."""
     return is_stale(stored) & ~is_stale(new)
+
+
+def compared(new: Floats, stored: Floats) -> Verdicts:
+    """Return what each new value is to the stored one of the same series and time."""
+    verdicts = np.where(same_bits(new, stored), Verdict.DUPLICATE, Verdict.CONFLICT)
+    verdicts[replaces(new, stored)] = Verdict.REPLACES
+    return verdicts.astype(np.int8)
 
 
 def series_bounds(block: SampleBlock) -> tuple[Ints, Ints]:

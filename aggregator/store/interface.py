@@ -59,6 +59,15 @@ class SeriesReader(Protocol):
         """
         ...
 
+    def newest(
+        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
+    ) -> Iterator[SeriesSamples]:
+        """Yield the newest sample in (start_ms, end_ms] of each of *ids*, run after run.
+
+        The same as the last one of `read`, stale markers included, at a lower price.
+        """
+        ...
+
 
 class LabelReader(Protocol):
     """Answers what labels there are. `selectors` empty means all series; limit 0 means none."""

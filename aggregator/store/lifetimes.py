@@ -18,6 +18,7 @@ class Lifetimes:
     `dense[id >> 10]` is the block of rows of an id block, -1 if it has none; `known` tells which
     rows belong to a series; `first` and `last` are sample times in ms, `NEVER_FIRST` and
     `NEVER_LAST` before the first sample. Writers change rows in place, readers see old or new.
+    `epoch` changes when rows are numbered anew.
     """
 
     dense: Codes
@@ -25,6 +26,7 @@ class Lifetimes:
     known: Bools
     first: Ints
     last: Ints
+    epoch: int = 0
 
     @staticmethod
     def empty() -> "Lifetimes":
@@ -98,7 +100,9 @@ class Lifetimes:
         dense = position[self.dense]  # -1 picks the last entry, which is -1
         rows = (kept[:, None] * BLOCK_SIZE + np.arange(BLOCK_SIZE)).ravel()
         return (
-            Lifetimes(dense, kept.size, known[rows], self.first[rows], self.last[rows]),
+            Lifetimes(
+                dense, kept.size, known[rows], self.first[rows], self.last[rows], self.epoch + 1
+            ),
             kept.astype(np.int64),
         )
 
@@ -119,7 +123,7 @@ class Lifetimes:
             first, last = _grown(first, rows, None), _grown(last, rows, None)
         # in place if there was room: no reader can hold an id of these blocks yet
         dense[missing] = np.arange(self.blocks, blocks, dtype=np.int32)
-        return Lifetimes(dense, blocks, known, first, last)
+        return Lifetimes(dense, blocks, known, first, last, self.epoch)
 
 
 def _grown(array: np.ndarray, size: int, fill: int | None) -> np.ndarray:

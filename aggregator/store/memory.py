@@ -11,8 +11,10 @@ from aggregator.model.labels import Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
 from aggregator.store.cardinality import Cardinality
 from aggregator.store.conflicts import merged_rows, replaces, same_bits, series_bounds, settled
+from aggregator.store.head import SPAN_MS, Head
 from aggregator.store.index import LabelIndex
 from aggregator.store.interface import SeriesSelection, WriteReport
+from aggregator.store.lifetimes import Lifetimes
 
 DAY_MS = 86_400_000
 _RUN_SERIES = 2_000
@@ -21,8 +23,9 @@ _RUN_SERIES = 2_000
 class MemoryStore:
     """Keeps all samples in three arrays, ordered by time and then by series."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, head_ms: int = SPAN_MS) -> None:
         self._lock = threading.Lock()
+        self._head = Head(head_ms)
         self._index = LabelIndex()
         self._samples = SampleBlock.empty()
         self._used = 0
@@ -71,7 +74,11 @@ class MemoryStore:
 
     def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SeriesSamples]:
         """Yield the samples in (start_ms, end_ms] of *ids* (ascending), run after run."""
-        for first in range(0, ids.size, _RUN_SERIES):
+        done = 0
+        for run in self._head.runs(self._lives, ids, start_ms, end_ms, budget):
+            yield run
+            done += run.count
+        for first in range(done, ids.size, _RUN_SERIES):
             budget.check()
             wanted = ids[first : first + _RUN_SERIES]
             block = self._window(wanted, start_ms, end_ms)
@@ -79,13 +86,25 @@ class MemoryStore:
             offsets = np.append(np.searchsorted(block.ids, wanted), len(block))
             yield SeriesSamples(first, offsets.astype(np.int64), block.times, block.values)
 
+    def newest(
+        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
+    ) -> Iterator[SeriesSamples]:
+        """Yield the newest sample in (start_ms, end_ms] of each of *ids*, run after run."""
+        held = self._head.newest(self._lives, ids, start_ms, end_ms, budget)
+        if held is not None:
+            yield held
+            return
+        for run in self.read(ids, start_ms, end_ms, budget):
+            yield run.newest()
+
     def write(self, block: SampleBlock) -> WriteReport:
         """Store *block*; writing twice is once."""
         block, duplicates, conflicts = settled(block)
         lives = self._index.lives
-        storable = lives.are_known(lives.rows(block.ids)) & (block.times >= self._cutoff_ms)
+        rows = lives.rows(block.ids)
+        storable = lives.are_known(rows) & (block.times >= self._cutoff_ms)
         refused = int((~storable).sum())
-        block = block.take(storable) if refused else block
+        block, rows = block.take(storable), rows[storable]
         if not len(block):
             return WriteReport(0, duplicates, conflicts, refused)
         with self._lock:
@@ -98,9 +117,13 @@ class MemoryStore:
             fresh = np.ones(len(block), np.bool_)
             fresh[new] = False
             self._insert(low, block.take(fresh))
+            replacing = np.zeros(len(block), np.bool_)
+            replacing[new[better]] = True
+            taken = fresh | replacing
+            self._head.grow(lives.rows_used)
+            self._head.absorb(rows[taken], block.take(taken), replacing[taken])
         starts, ends = series_bounds(block)
-        rows = self._index.lives.rows(block.ids[starts])
-        self._index.touch(rows, block.times[starts], block.times[ends])
+        self._index.touch(rows[starts], block.times[starts], block.times[ends])
         duplicates += int(equal.sum())
         inserted = int(fresh.sum() + better.sum())
         conflicts += int((~equal & ~better).sum())
@@ -113,13 +136,18 @@ class MemoryStore:
             gone = int(np.searchsorted(self._samples.times[: self._used], cutoff))
             self._samples = self._rows(gone, self._used).take(np.arange(self._used - gone))
             self._used -= gone
-        forgotten = self._index.forget(cutoff).ids.size
-        self._generation += forgotten > 0
-        return int(forgotten)
+            self._head.keep_from(cutoff)
+            forgotten = self._index.forget(cutoff)
+            self._head.compact(forgotten.kept, self._index.lives.epoch)
+        self._generation += forgotten.ids.size > 0
+        return int(forgotten.ids.size)
 
     def close(self) -> None:
         """Release everything."""
         self._samples, self._used = SampleBlock.empty(), 0
+
+    def _lives(self) -> Lifetimes:
+        return self._index.lives
 
     def _rows(self, low: int, high: int) -> SampleBlock:
         """Return rows of the arrays, not a copy."""

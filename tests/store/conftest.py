@@ -1,4 +1,7 @@
-"""Both backends, opened on a fresh directory; the embedded engine serves one at a time."""
+"""Both backends, opened on a fresh directory; the embedded engine serves one at a time.
+
+A head of 0 ms holds only the newest sample of a series, so that reads go to what is below it.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,19 +9,26 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.store.chdb import ChdbStore
+from aggregator.store.head import SPAN_MS
 from aggregator.store.interface import Store
-from aggregator.store.open import open_store
-from aggregator.store.settings import Backend, StoreSettings
+from aggregator.store.memory import MemoryStore
+from aggregator.store.settings import Backend
 
+HEADS = (SPAN_MS, 0)
 Opener = Callable[[Path], contextlib.AbstractContextManager[Store]]
 
 
-def opener(backend: Backend) -> Opener:
+def opener(backend: Backend, head_ms: int = SPAN_MS) -> Opener:
     """Return what opens a store of *backend* in a directory and closes it."""
 
     @contextlib.contextmanager
     def opened(directory: Path) -> Iterator[Store]:
-        store = open_store(StoreSettings(path=directory, backend=backend))
+        store: Store
+        if backend is Backend.CHDB:
+            store = ChdbStore(directory, max_disk_bytes=1 << 40, head_ms=head_ms)
+        else:
+            store = MemoryStore(head_ms=head_ms)
         try:
             yield store
         finally:
@@ -27,10 +37,16 @@ def opener(backend: Backend) -> Opener:
     return opened
 
 
+@pytest.fixture(params=HEADS, ids=["head", "bare"])
+def head_ms(request) -> int:
+    """Return how much the head holds: ten minutes, or one sample."""
+    return request.param
+
+
 @pytest.fixture(params=list(Backend), ids=lambda backend: backend.value)
-def open_backend(request) -> Opener:
-    """Return the opener of each backend in turn."""
-    return opener(request.param)
+def open_backend(request, head_ms) -> Opener:
+    """Return the opener of each backend in turn, with and without a head to read from."""
+    return opener(request.param, head_ms)
 
 
 @pytest.fixture

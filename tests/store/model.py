@@ -118,6 +118,9 @@ def window(
             if samples:
                 found[series] = samples
     assert rows == selection.ids.size
+    newest = store.newest(selection.ids, start_ms, end_ms, Budget())
+    last = [bits(value) for run in newest for value in run.values]
+    assert sorted(last) == sorted(samples[-1][1] for samples in found.values())
     return found
 
 

@@ -17,7 +17,7 @@ from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
 from aggregator.model.samples import STALE, SampleBlock
 from aggregator.store.interface import WriteReport
 from aggregator.store.settings import Backend
-from tests.store.conftest import opener
+from tests.store.conftest import HEADS, opener
 from tests.store.model import ALL, DAY_MS, ModelStore, bits, key, labels, window, write
 
 T0 = 20_000 * DAY_MS
@@ -64,11 +64,11 @@ def check(store, model: ModelStore) -> None:
     assert store.series_count >= len(model.series)
 
 
-def replay(backend: Backend, steps) -> None:
+def replay(backend: Backend, head_ms: int, steps) -> None:
     """Do *steps* on a fresh store of *backend* and on the model, and compare after each."""
-    model = ModelStore()
+    model, opened = ModelStore(), opener(backend, head_ms)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        store = stack.enter_context(opener(backend)(Path(name)))
+        store = stack.enter_context(opened(Path(name)))
         for action, argument in steps:
             if action == "write":
                 assert write(store, argument) == model.write(argument)
@@ -77,7 +77,7 @@ def replay(backend: Backend, steps) -> None:
                 model.expire(argument)
             elif backend is Backend.CHDB:
                 stack.close()
-                store = stack.enter_context(opener(backend)(Path(name)))
+                store = stack.enter_context(opened(Path(name)))
                 model.cutoff_ms = 0  # until the next expiry
             check(store, model)
 
@@ -85,18 +85,18 @@ def replay(backend: Backend, steps) -> None:
 HISTORIES = st.lists(operations, min_size=1, max_size=10)
 
 
-@settings(max_examples=60, deadline=None)
-@given(steps=HISTORIES)
-def test_any_history_reads_like_the_model_in_memory(steps):
+@settings(max_examples=120, deadline=None)
+@given(head_ms=st.sampled_from(HEADS), steps=HISTORIES)
+def test_any_history_reads_like_the_model_in_memory(head_ms, steps):
     """Writes, repetitions, conflicts, stale markers, late samples and expiry agree."""
-    replay(Backend.MEMORY, steps)
+    replay(Backend.MEMORY, head_ms, steps)
 
 
-@settings(max_examples=10, deadline=None)
-@given(steps=HISTORIES)
-def test_any_history_reads_like_the_model_on_disk(steps):
+@settings(max_examples=14, deadline=None)
+@given(head_ms=st.sampled_from(HEADS), steps=HISTORIES)
+def test_any_history_reads_like_the_model_on_disk(head_ms, steps):
     """The same, and nothing changes when the store is closed and opened."""
-    replay(Backend.CHDB, steps)
+    replay(Backend.CHDB, head_ms, steps)
 
 
 def matcher(name: str, op: str, value: str) -> Matcher:
@@ -280,3 +280,29 @@ def test_readers_see_whole_series_while_others_write_and_expire(store):
         reader.join()
     assert not failures
     assert store.series_count == 80
+
+
+def test_readers_see_whole_blocks(store):
+    """Every series of a block has its sample, or none of them has."""
+    series = [labels(name="up", pod=f"p-{k}") for k in range(300)]
+    ids = store.series_ids([dict(each) for each in series])
+    failures, done = [], threading.Event()
+
+    def reading() -> None:
+        while not done.is_set():
+            (run,) = store.newest(ids, T0 - 300_000, T0 + 300_000, Budget())
+            failures.extend(run.values[run.values != run.values[:1]].tolist())
+            (run,) = store.read(ids, T0 - 1, T0 + 300_000, Budget())
+            if np.unique(np.diff(run.offsets)).size != 1:
+                failures.append(run.offsets)
+
+    reader = threading.Thread(target=reading)
+    reader.start()
+    try:
+        for cycle in range(20):
+            times = np.full(ids.size, T0 + cycle * 15_000, np.int64)
+            store.write(SampleBlock(ids, times, np.full(ids.size, float(cycle))))
+    finally:
+        done.set()
+        reader.join()
+    assert not failures
