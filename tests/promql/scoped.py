@@ -48,7 +48,7 @@ def everything() -> Dataset:
     """Return random series of which each has a cluster and, mostly, its region."""
     data = Dataset()
     for number, (labels, times, values) in enumerate(random_dataset(7).series):
-        for cluster in sorted(REGIONS)[: 1 + number % 4]:
+        for cluster in sorted(REGIONS)[: 1 + (number + number // 4) % 4]:
             place = {"cluster": cluster, "region": REGIONS[cluster]}
             if number % 5 == 3:
                 del place["region"]
