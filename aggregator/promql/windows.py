@@ -131,8 +131,10 @@ def _positions_after(samples: SeriesSamples, bounds: Ints) -> Ints:
     offsets, times, count = samples.offsets, samples.times, samples.count
     if times.size == 0 or bounds.size == 0:
         return np.repeat(offsets[:-1, None], bounds.size, axis=1)
-    first = int(times.min())
-    span = int(times.max()) - first + 2
+    first, newest = int(times.min()), int(times.max())
+    if ((bounds < first) | (bounds >= newest)).all():  # what was read for one step is its window
+        return np.where(bounds >= newest, offsets[1:, None], offsets[:-1, None])
+    span = newest - first + 2
     wanted = np.clip(bounds, first - 1, first + span - 2) - (first - 1)
     found = np.empty((count, bounds.size), dtype=np.int64)
     rows = max(1, _MAX_KEY // span)

@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from aggregator.model.arrays import Bools, Floats, Ints
+from aggregator.model.arrays import Bools, Floats, Ids, Ints
+from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix
@@ -19,6 +20,7 @@ from aggregator.promql.windows import build, last
 # Kernels hold several arrays of [series, steps]; a longer run is worked through in parts.
 _RUN_CELLS = 2**20
 
+Reads: TypeAlias = Callable[[Ids, int, int, Budget], Iterator[SeriesSamples]]
 RunKernel: TypeAlias = Callable[[SeriesSamples], tuple[Floats, Bools]]
 
 
@@ -46,7 +48,9 @@ def instant_vector(
     """
     ends = context.ends(node.offset_ms, node.at)
     lookback, rules = context.lookback_ms, context.rules
-    series, runs = _read(node, ends, lookback, context)
+    # at one step the newest sample is all that counts
+    reads = context.reader.newest if ends.size == 1 else context.reader.read
+    series, runs = _read(node, ends, lookback, context, reads)
 
     def kernel(run: SeriesSamples) -> tuple[Floats, Bools]:
         values, present, times = last(run, ends, lookback, rules=rules)
@@ -60,7 +64,7 @@ def range_vector(node: MatrixSelector, context: Context) -> RangeVector:
     """Return the samples that *node* selects."""
     selector = node.selector
     ends = context.ends(selector.offset_ms, selector.at)
-    series, runs = _read(selector, ends, node.range_ms, context)
+    series, runs = _read(selector, ends, node.range_ms, context, context.reader.read)
     return RangeVector(series, np.zeros(len(series), np.bool_), runs, ends, node.range_ms)
 
 
@@ -82,9 +86,9 @@ def over_windows(
 
 
 def _read(
-    node: VectorSelector, ends: Ints, back_ms: int, context: Context
+    node: VectorSelector, ends: Ints, back_ms: int, context: Context, reads: Reads
 ) -> tuple[LabelTable, Iterator[SeriesSamples]]:
-    """Select the series of *node* and return them with their samples from *back_ms* before."""
+    """Select the series of *node* and return them with what *reads* gives from *back_ms* before."""
     budget = context.budget
     budget.check()
     start = int(ends.min()) - back_ms - context.rules.closed_left
@@ -92,7 +96,7 @@ def _read(
     selection = context.select(node.matchers, start, end)
     if not selection.ids.size:
         return selection.labels, iter(())
-    return selection.labels, context.reader.read(selection.ids, start, end, budget)
+    return selection.labels, reads(selection.ids, start, end, budget)
 
 
 def _matrix(
