@@ -8,28 +8,24 @@ piece is written once, then one Arrow `take` lays them out; its data buffer is t
 import math
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeAlias
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aggregator.model.arrays import Bools, Floats, Ints
+from aggregator.api.labelsets import label_objects
+from aggregator.api.texts import Texts, cast, choose, data, join, sliced, take, texts
+from aggregator.model.arrays import Floats, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix
 
-# Quoted: the generic forms exist in pyarrow's stubs only.
-Texts: TypeAlias = "pa.Array[pa.Scalar[pa.lib.LargeStringType]]"
-Part: TypeAlias = "Texts | str"
-
 # `[1795305600.123,"11.123999999999999"],` and its two indices, while they are laid out.
 _BYTES_PER_POINT = 60
 _VALUES_PER_DUMP = 1 << 16  # orjson holds the interpreter lock for a whole call: about 3 ms
-_FEW = 100
-_SPECIAL = ('NaN"', '+Inf"', '-Inf"')
+_FEW = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +50,15 @@ def vector(matrix: StepMatrix, time_ms: int, budget: Budget) -> bytes:
 
 def matrix(steps: StepMatrix, times: Ints, budget: Budget) -> bytes:
     """Return the `result` array of a range query; *times* are the steps in ms."""
-    rows = np.flatnonzero(steps.present.any(axis=1))
-    present = steps.present[rows]
-    counts = np.count_nonzero(present, axis=1)
+    counts = np.count_nonzero(steps.present, axis=1)
     budget.spend_bytes(int(counts.sum()) * _BYTES_PER_POINT)
-    points = _Points(_offsets(counts), times, np.nonzero(present)[1], steps.values[rows][present])
+    rows = np.flatnonzero(counts)
+    if rows.size and counts.min() == times.size:
+        step = np.tile(np.arange(times.size), counts.size)
+        values = np.ascontiguousarray(steps.values).reshape(-1)
+    else:
+        step, values = np.nonzero(steps.present)[1], steps.values[steps.present]
+    points = _Points(_offsets(counts[rows]), times, step, values)
     return _series(steps.series.take(rows), points, '"values":[', "]}", budget)
 
 
@@ -73,38 +73,15 @@ def ranges(labels: LabelTable, samples: SeriesSamples, budget: Budget) -> bytes:
     return _series(labels.take(rows), points, '"values":[', "]}", budget)
 
 
-def label_sets(table: LabelTable, limit: int) -> bytes:
-    """Return the first *limit* label sets as an array of JSON objects, sorted by their text."""
-    texts = label_objects(table)
-    first = _take(texts, np.asarray(pc.sort_indices(texts))[:limit].astype(np.int64))
-    return b"".join((b"[", _data(_join(first, ","))[:-1], b"]"))
-
-
-def label_objects(table: LabelTable) -> Texts:
-    """Return each label set as the text of a JSON object, names in the table's order."""
-    columns = []
-    for column, name in enumerate(table.names):
-        distinct, inverse = np.unique(table.codes[:, column], return_inverse=True)
-        key = f",{orjson.dumps(name).decode()}:"
-        pairs = [
-            key + orjson.dumps(text).decode() if code else ""
-            for code, text in zip(distinct.tolist(), table.strings.texts(distinct), strict=True)
-        ]
-        columns.append(_take(pa.array(pairs, pa.large_string()), inverse))
-    if not columns:
-        return pa.array(["{}"] * len(table), pa.large_string())
-    # The comma before a label set's first pair goes; an empty set has none.
-    pairs_of = pc.utf8_replace_slice(_join(*columns), 0, 1, "")
-    return _join("{", pairs_of, "}")
-
-
 def seconds(times: Ints) -> Texts:
     """Return times in ms as Prometheus writes them: seconds, three decimals if there are any."""
     size = np.abs(times)
-    whole = _cast(size // 1000)
-    decimals = pc.utf8_slice_codeunits(_cast(size % 1000 + 1000), 1, 4)
-    tail = _choose(size % 1000 == 0, "", _join(".", decimals))
-    return _join(_choose(times < 0, "-", ""), whole, tail)
+    whole = cast(size // 1000)
+    if not (times % 1000).any() and (times >= 0).all():
+        return whole
+    decimals = pc.utf8_slice_codeunits(cast(size % 1000 + 1000), 1, 4)
+    tail = choose(size % 1000 == 0, "", join(".", decimals))
+    return join(choose(times < 0, "-", ""), whole, tail)
 
 
 def second(time_ms: int) -> str:
@@ -154,67 +131,91 @@ def _many(labels: LabelTable, points: _Points, opening: str, closing: str, budge
     stamps = seconds(points.stamps)
     values, value_codes = _values(points.values)
     pieces = [
-        _join("[", stamps, ',"'),
-        _join("],[", stamps, ',"'),
-        _join('{"metric":', label_objects(labels), "," + opening),
-        pa.array([f"]{closing},"], pa.large_string()),
+        join("[", stamps, ',"'),
+        join("],[", stamps, ',"'),
+        label_objects(labels, '{"metric":', "," + opening),
+        texts([f"]{closing},"]),
         values,
     ]
     _, later, header, end, value, _ = np.cumsum([0, *map(len, pieces)]).tolist()
 
     number_of = np.arange(count)
-    is_later = np.ones(size, dtype=np.int64)
-    is_later[points.offsets[:-1]] = 0
-    place = 2 * np.arange(size) + 2 * np.repeat(number_of, np.diff(points.offsets)) + 1
+    first = points.offsets[:-1]
+    stamp = points.step + later
+    stamp[first] -= later
     layout = np.empty(2 * size + 2 * count, dtype=np.int64)
-    layout[place] = points.step + later * is_later
-    layout[place + 1] = value_codes + value
-    layout[2 * points.offsets[:-1] + 2 * number_of] = header + number_of
-    layout[2 * points.offsets[1:] + 2 * number_of + 1] = end
-    text = _take(pa.concat_arrays(pieces), layout)
+    if size == count:  # a point each
+        of_series = layout.reshape(count, 4)
+        of_series[:, 0], of_series[:, 3] = header + number_of, end
+        of_series[:, 1], of_series[:, 2] = stamp, value_codes + value
+    else:
+        place = 2 * (np.arange(size) + np.repeat(number_of, np.diff(points.offsets))) + 1
+        layout[place] = stamp
+        layout[place + 1] = value_codes + value
+        layout[2 * first + 2 * number_of] = header + number_of
+        layout[2 * points.offsets[1:] + 2 * number_of + 1] = end
+    text = take(pa.concat_arrays(pieces), layout)
     budget.check()
-    return b"".join((b"[", _data(text)[:-1], b"]"))
+    return b"".join((b"[", data(text)[:-1], b"]"))
 
 
 def _values(values: Floats) -> tuple[Texts, Ints]:
     """Return texts that end in a quote, and which of them each value is."""
+    codes = np.arange(values.size, dtype=np.int64)
     magnitude = np.abs(values)
-    small = (magnitude < 1e-5) & (magnitude > 0)
-    large = (magnitude >= 1e16) & (magnitude < 1e21)
-    codes = np.arange(values.size, dtype=np.int64) + len(_SPECIAL)
-    codes[np.isnan(values)] = 0
-    codes[values == np.inf] = 1
-    codes[values == -np.inf] = 2
-    texts = [pa.array(_SPECIAL, pa.large_string()), _shortest(values)]
-    for unusual, written in ((small, _small), (large, _large)):
+    usual = (magnitude >= 1e-5) & (magnitude < 1e16) | (magnitude == 0)
+    found = [_shortest(values)]
+    if usual.all():
+        return found[0], codes
+    for unusual, written in (
+        (np.isnan(values), 'NaN"'), (values == np.inf, '+Inf"'), (values == -np.inf, '-Inf"'),
+    ):  # fmt: skip
+        codes[unusual] = sum(map(len, found))
+        found.append(texts([written]))
+    for unusual, write in (
+        ((magnitude < 1e-5) & (magnitude > 0), _small),
+        ((magnitude >= 1e16) & (magnitude < 1e21), _large),
+    ):
         if unusual.any():
-            codes[unusual] = sum(map(len, texts)) + np.arange(np.count_nonzero(unusual))
-            texts.append(written(values[unusual]))
-    return pa.concat_arrays(texts), codes
+            codes[unusual] = sum(map(len, found)) + np.arange(np.count_nonzero(unusual))
+            found.append(write(values[unusual]))
+    return pa.concat_arrays(found), codes
 
 
 def _shortest(values: Floats) -> Texts:
     """Return what orjson writes, each with a quote behind it; those not finite are `null`."""
+    numbers = _whole(values)
     parts = []
     for start in range(0, values.size, _VALUES_PER_DUMP):
-        some = values[start : start + _VALUES_PER_DUMP]
+        some = numbers[start : start + _VALUES_PER_DUMP]
         dump = orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b","
-        parts.append(dump.replace(b".0,", b",").replace(b",", b'"'))
+        if numbers is values and (some == np.floor(some)).any():
+            dump = dump.replace(b".0,", b",")
+        parts.append(dump.replace(b",", b'"'))
     body = b"".join(parts)
     ends = np.flatnonzero(np.frombuffer(body, np.uint8) == ord('"')) + 1
-    buffers = [None, pa.py_buffer(_offsets_from(ends).tobytes()), pa.py_buffer(body)]
-    return pa.Array.from_buffers(pa.large_string(), values.size, buffers)
+    return sliced(body, _offsets_from(ends))
+
+
+def _whole(values: Floats) -> Floats | Ints:
+    """Return *values* as integers if that is what they all are, for they are written faster."""
+    if values[0] != np.floor(values[0]):
+        return values
+    with np.errstate(invalid="ignore"):  # NaN, and what is too large, are no integers
+        whole = values.astype(np.int64)
+    same = (whole == values).all() and not np.signbit(values[whole == 0]).any()
+    return whole if same and np.abs(whole).max() < 1 << 53 else values
 
 
 def _small(values: Floats) -> Texts:
     """Return values below 1e-5: decimal down to 1e-6, then with an exponent of two digits."""
-    padded = pc.replace_substring_regex(_cast(values), "e-([0-9])$", r"e-0\1")
-    return _join(padded, '"')
+    padded = pc.replace_substring_regex(cast(values), "e-([0-9])$", r"e-0\1")
+    return join(padded, '"')
 
 
 def _large(values: Floats) -> Texts:
     """Return values from 1e16 up to 1e21, rare enough for a loop, without an exponent."""
-    return pa.array([f'{number(value)}"' for value in values.tolist()], pa.large_string())
+    return texts([f'{number(value)}"' for value in values.tolist()])
 
 
 def _offsets(counts: Ints) -> Ints:
@@ -223,35 +224,3 @@ def _offsets(counts: Ints) -> Ints:
 
 def _offsets_from(ends: Ints) -> Ints:
     return np.concatenate((np.zeros(1, np.int64), ends))
-
-
-def _cast(values: Floats | Ints) -> Texts:
-    return pa.array(values).cast(pa.large_string())
-
-
-def _take(texts: Texts, rows: Ints) -> Texts:
-    return texts.take(pa.array(rows, pa.int64()))
-
-
-def _choose(condition: Bools, yes: Part, no: Part) -> Texts:
-    chosen: Texts = pc.if_else(pa.array(condition), _operand(yes), _operand(no))
-    return chosen
-
-
-def _join(*parts: Part) -> Texts:
-    """Join the parts element by element."""
-    operands = [_operand(part) for part in (*parts, "")]
-    joined: Texts = pc.call_function("binary_join_element_wise", operands)
-    return joined
-
-
-def _operand(part: Part) -> "Texts | pa.LargeStringScalar":
-    return pa.scalar(part, pa.large_string()) if isinstance(part, str) else part
-
-
-def _data(texts: Texts) -> memoryview:
-    """Return the concatenation of *texts*: the data buffer of an array that starts at 0."""
-    _, offsets, data = texts.buffers()
-    if offsets is None or data is None:
-        return memoryview(b"")
-    return memoryview(data)[: int(np.frombuffer(memoryview(offsets), np.int64)[len(texts)])]

@@ -11,6 +11,7 @@ from aggregator.api import encode, parameters, schemas, scope, stats
 from aggregator.api.envelope import CUT, route, success
 from aggregator.api.errors import bad_data, bad_parameter
 from aggregator.api.exchange import Parameter, Reply, Request, Route
+from aggregator.api.labelsets import label_sets
 from aggregator.api.paths import label_name
 from aggregator.errors import QuerySyntaxError
 from aggregator.model.budget import Budget
@@ -117,7 +118,7 @@ class PrometheusApi:
         )
         request.budget.spend_series(first.size)
         cut = 0 < limit < first.size
-        data = encode.label_sets(table.take(first), limit or first.size)
+        data = label_sets(table.take(first), limit or first.size)
         return self._listed(request, data, selectors, cut)
 
     def labels(self, request: Request) -> Reply:

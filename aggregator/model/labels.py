@@ -92,6 +92,8 @@ class Strings:
         if self._parent is None:
             texts = self._texts
             return [texts[code] for code in codes.tolist()]
+        if codes.min(initial=0) == 0:  # nothing that a query made up
+            return self._parent.texts(codes)
         return [self.text(code) for code in codes.tolist()]
 
     def intern_all(self, texts: Iterable[str]) -> Codes:
