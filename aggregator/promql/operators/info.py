@@ -47,10 +47,27 @@ def add_info(base: StepMatrix, selector: VectorSelector | None, context: Context
     others = take(base, np.flatnonzero(~itself))
     wanted = (*(names or (_TARGET_INFO,)), *data)
     info = instant_vector(VectorSelector("", wanted), context, sample_times=True)
+    info = _of_targets(info, others.series)
     enriched, matched = _enriched(others, info, {matcher.name for matcher in data}, context)
     if not all(map(matches_empty, data)):
         enriched = take(enriched, np.flatnonzero(matched))
     return merge_equal(compact(concat([take(base, np.flatnonzero(itself)), enriched])))
+
+
+def _of_targets(info: StepMatrix, base: LabelTable) -> StepMatrix:
+    """Return the info series with an instance and a job that *base* has too.
+
+    A label that no series of *base* has does not count; if it has neither, nothing is left.
+    """
+    kept = np.ones(len(info.series), dtype=np.bool_)
+    known = False
+    for name in _TARGET.labels:
+        codes = np.unique(base.column(name))
+        codes = codes[codes != 0]
+        if codes.size:
+            kept &= np.isin(info.series.column(name), codes)
+            known = True
+    return take(info, np.flatnonzero(kept & known))
 
 
 def _all_match(matchers: Sequence[Matcher], codes: Codes, series: LabelTable) -> Bools:
