@@ -36,7 +36,8 @@ from tests.promql.scoped import REGIONS
 
 NOW_MS = START_MS + SPAN_MS
 METRICS = ("gauge", "sparse", "counter_total", "hist_bucket", "unknown")
-COPIED = ("gauge", "sparse", "counter_total")
+NODES = "fleet:node_ready"
+EXPECTED = ("gauge", "sparse", "counter_total", NODES)
 FIRING = AlertingRule(
     "Down", "gauge < 0", Timing(60_000), (("severity", compile_template("page")),),
     (("summary", compile_template("{{ $labels.cluster }} is down")),), 1,
@@ -80,9 +81,9 @@ class Fleet:
         self,
         clusters: Collection[str],
         alerts: Sequence[ActiveAlert] = (),
-        copied: Collection[str] = COPIED,
+        metrics: Collection[str] = EXPECTED,
     ) -> None:
-        """Register *clusters*, of which the metrics *copied* are expected; alerts are active."""
+        """Register *clusters*, of which *metrics* are expected; *alerts* are active."""
         settings = [
             ClusterSettings.model_validate(
                 {"name": name, "region": REGIONS[name], "prometheus": {"url": "http://127.0.0.1:9"}}
@@ -90,10 +91,14 @@ class Fleet:
             for name in REGIONS
             if name in clusters
         ]
-        raw = [{"match": name} for name in copied]
+        raw = [{"match": name} for name in metrics if name != NODES]
         registry = Registry(settings, CollectSettings.model_validate({"raw": raw}))
         self.freshness = Freshness(
-            registry, {"fleet:node_ready": "nodes"}, self.marks, self.gaps, self.health
+            registry,
+            {NODES: "nodes"} if NODES in metrics else {},
+            self.marks,
+            self.gaps,
+            self.health,
         )
         group = RuleGroup("group", Path("rules.yaml"), 30_000, 100, (FIRING, RECORDING))
         rules = (RuleReport(FIRING, tuple(alerts)), RuleReport(RECORDING))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aggregator.api.exchange import Reach
 from aggregator.model.alerts import AlertState
 from aggregator.promql.scope import admits, parse_scope
-from tests.api.fleets import COPIED, NOW_MS, alert, serving
+from tests.api.fleets import EXPECTED, NOW_MS, alert, serving
 from tests.promql.peer import SPAN_MS, START_MS
 from tests.promql.scoped import REGIONS, asked, everything, fleets, stored, within
 from tests.servers import free_port, running
@@ -158,7 +158,7 @@ def test_a_match_is_a_smaller_server(  # noqa: PLR0917  drawn, not passed
     scoped.holds(REGIONS, alerts)
     admitted = [each for each in alerts if admits(parse_scope(match), dict(each.labels))]
     named = [matcher for matcher in parse_scope(match) if matcher.name == "__name__"]
-    smaller.holds(known, admitted, [name for name in COPIED if admits(named, {"__name__": name})])
+    smaller.holds(known, admitted, [name for name in EXPECTED if admits(named, {"__name__": name})])
     registered = {matcher.name for matcher in parse_scope(match)} <= {"cluster", "region"}
     assert asking.keys() == {path for path, reach in ROUTES.items() if reach is SCOPED}
     hidden = REGIONS.keys() - known - in_data - {dict(each.labels)["cluster"] for each in admitted}
