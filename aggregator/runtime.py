@@ -33,6 +33,7 @@ from aggregator.model.arrays import Floats
 from aggregator.model.budget import Budget
 from aggregator.model.samples import SampleBlock
 from aggregator.notify.pipeline import Notifier
+from aggregator.profile.format import Source
 from aggregator.profile.load import load_profile
 from aggregator.promql.engine import Engine
 from aggregator.promql.result import QueryResult
@@ -85,7 +86,7 @@ class Runtime:
             opened.callback(self._store.close)
             self._state = open_database(config.store.path / "state.db")
             opened.callback(self._state.close)
-            self._join(Registry(config.clusters, config.collect), groups)
+            self._join(Registry(config.clusters, config.collect, config.workloads), groups)
             opened.pop_all()
 
     def _join(self, registry: Registry, groups: Sequence[RuleGroup]) -> None:
@@ -103,6 +104,7 @@ class Runtime:
             bindings=self._bindings,
             health=HealthBoard(),
             now=now_ms,
+            query=self._rule_query,
         )
         self._freshness = Freshness(
             registry,
@@ -111,7 +113,8 @@ class Runtime:
             context.gaps,
             context.health,
         )
-        self._collector = Collector(registry, self._profile, context)
+        metrics = self._profile.served_by(Source.PROMETHEUS)
+        self._collector = Collector(registry, metrics, context)
         self._notifier = self._build_notifier()
         self._rules = RuleScheduler(groups, self._tools())
         self._grafana = (
@@ -158,7 +161,7 @@ class Runtime:
     def apply(self, config: FleetConfig) -> None:
         """Collect the clusters of *config* from now on."""
         self._config = config
-        registry = Registry(config.clusters, config.collect)
+        registry = Registry(config.clusters, config.collect, config.workloads)
         self._freshness.apply(registry)
         self._collector.apply(registry)
 

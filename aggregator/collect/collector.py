@@ -12,6 +12,7 @@ from aggregator.collect.clock import ClockWatch
 from aggregator.collect.context import Context
 from aggregator.collect.cycle import ClusterCollector
 from aggregator.collect.pools import Pools
+from aggregator.collect.registry_series import RegistrySeries
 from aggregator.collect.schedule import Schedule
 from aggregator.errors import SourceError, StoreError
 from aggregator.fleet.freshness import Freshness, least_fresh_ms
@@ -55,6 +56,8 @@ class Collector:
         groups = {metric.name: metric.group for metric in profile.metrics}
         state = (context.watermarks, context.gaps, context.health)
         self._freshness = Freshness(registry, groups, *state)
+        self._own = RegistrySeries(self._freshness, profile, context)
+        self._writer = Loop("registry series", self._own.step)
         self._clock = ClockWatch(context.now)
         self._durable = True
 
@@ -67,9 +70,11 @@ class Collector:
         self._schedule.start()
         self._committer.start()
         self.apply(self._registry)
+        self._writer.start()
 
     def stop(self) -> None:
         """End every cycle and make the last watermarks durable; stop the writer before."""
+        self._writer.stop()
         self._schedule.stop()
         for slot in self._slots.values():
             slot.removed = True
@@ -82,6 +87,7 @@ class Collector:
     def apply(self, registry: Registry) -> None:
         """Collect the clusters of *registry* from now on; what is the same goes on undisturbed."""
         self._registry = registry
+        self._freshness.apply(registry)
         for name in [name for name in self._slots if registry.get(name) is None]:
             self._remove(name, retire=True)
             self._forget(name)

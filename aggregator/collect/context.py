@@ -7,6 +7,7 @@ from typing import Protocol
 
 from aggregator import telemetry
 from aggregator.errors import AggregatorError
+from aggregator.fleet.derived import Query
 from aggregator.fleet.health import HealthBoard
 from aggregator.model.arrays import Ids
 from aggregator.model.samples import SampleBlock
@@ -68,7 +69,10 @@ class UntilClosed:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What collectors of all clusters share; `now` returns ms."""
+    """What collectors of all clusters share; `now` returns ms.
+
+    `query` runs an instant query over the store, for series that follow from stored ones.
+    """
 
     series: SeriesNames
     writer: BlockWriter
@@ -77,6 +81,7 @@ class Context:
     bindings: Bindings
     health: HealthBoard
     now: Callable[[], int]
+    query: Query
 
     def store(self, block: SampleBlock, on_stored: Callable[[], None]) -> None:
         """Hand *block* to the writer; *on_stored* runs once it is durable.

@@ -1,6 +1,7 @@
 """One cluster's collection: what a cycle asks, in which order, and what a failure means."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -86,9 +87,15 @@ class ClusterCollector:
             if time_ms <= self._time_ms and not self._set_back(time_ms):
                 return None
             self._time_ms = time_ms
-            with telemetry.COLLECTION_SECONDS.labels(self.cluster.name).time():
-                progress = self._collect(time_ms)
-            return self._outcome(progress)
+            started = time.monotonic()
+            progress = self._collect(time_ms)
+            seconds = time.monotonic() - started
+            telemetry.COLLECTION_SECONDS.labels(self.cluster.name).observe(seconds)
+            return replace(
+                self._outcome(progress),
+                duration_seconds=seconds,
+                clock_offset_ms=self._source.clock_offset_ms,
+            )
 
     def _set_back(self, time_ms: int) -> bool:
         """Tell whether the clock was set back so far that *time_ms* is to be collected again."""

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from aggregator.api.settings import ApiSettings
-from aggregator.fleet.settings import ClusterSettings, CollectSettings
+from aggregator.fleet.settings import ClusterSettings, CollectSettings, WorkloadRule
 from aggregator.grafana.settings import GrafanaSettings
 from aggregator.notify.settings import NotifySettings
 from aggregator.rules.settings import RulesSettings
@@ -19,6 +19,7 @@ class FleetConfig(Settings):
     include: tuple[str, ...] = ()
     clusters: Annotated[tuple[ClusterSettings, ...], Field(max_length=10_000)] = ()
     collect: CollectSettings = CollectSettings()
+    workloads: Annotated[tuple[WorkloadRule, ...], Field(max_length=1_000)] = ()
     store: StoreSettings = StoreSettings()
     rules: RulesSettings = RulesSettings()
     notify: NotifySettings | None = None
@@ -29,7 +30,7 @@ class FleetConfig(Settings):
 # Blocks and keys that the format has a place for but this version does not act on. Silence would
 # be a lie, so using one is an error. `*` stands for any list index.
 NOT_AVAILABLE: tuple[tuple[str, ...], ...] = (
-    ("workloads",),
+    ("workloads", "*", "replicas_in"),
     ("dns",),
     ("clusters", "*", "loki"),
     ("clusters", "*", "tempo"),

@@ -81,6 +81,7 @@ class Unit:
     state: State
     data_until_ms: int | None
     first_data_ms: int | None
+    answered_ms: int | None
 
 
 def least_fresh_ms(units: Iterable[Unit]) -> int | None:
@@ -196,7 +197,8 @@ def _unit(
         state = State.OK
     else:
         state = State.MISSING if mark.answered_ms >= tolerated else State.LATE
-    return Unit(cluster, subject, state, until, first)
+    answered = None if mark is None else mark.answered_ms
+    return Unit(cluster, subject, state, until, first, answered)
 
 
 def _raw_names(cluster: Cluster, health: Health) -> dict[str, frozenset[str]]:

@@ -25,9 +25,12 @@ class Health:
     `failures` counts the cycles that failed in a row, and `open_until_ms` is set while the circuit
     breaker keeps us from asking. `error` says what is wrong and what to do, `kind` names it.
     `names` has the metric names seen for each raw subject, `served` what came of fleet metrics.
+    `clock_offset_ms` is by how much the cluster's clock is ahead of ours, to the second.
     """
 
     tried_ms: int | None = None
+    duration_seconds: float | None = None
+    clock_offset_ms: int | None = None
     answered_ms: int | None = None
     failures: int = 0
     open_until_ms: int | None = None
@@ -40,6 +43,11 @@ class Health:
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
     served: Mapping[str, Served] = field(default_factory=dict)
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the last cycle was answered, if only in part."""
+        return self.tried_ms is not None and self.failures == 0 and self.kind in ("", "partial")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -49,6 +57,8 @@ class Outcome:
     answered: bool
     error: str = ""
     kind: str = ""
+    duration_seconds: float | None = None
+    clock_offset_ms: int | None = None
 
 
 _UNKNOWN = Health()
@@ -73,6 +83,8 @@ class HealthBoard:
             lambda health: replace(
                 health,
                 tried_ms=outcome.time_ms,
+                duration_seconds=outcome.duration_seconds,
+                clock_offset_ms=outcome.clock_offset_ms,
                 answered_ms=outcome.time_ms if outcome.answered else health.answered_ms,
                 failures=0 if outcome.answered else health.failures + 1,
                 open_until_ms=open_until_ms,

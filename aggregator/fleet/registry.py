@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aggregator.fleet.settings import ClusterSettings, CollectSettings, Maintenance
+from aggregator.fleet.settings import (
+    Capacity,
+    ClusterSettings,
+    CollectSettings,
+    Maintenance,
+    WorkloadRule,
+)
 from aggregator.sources.settings import PrometheusSettings
 
 _SHORTEST_REQUEST_SECONDS = 1.0
@@ -19,6 +25,7 @@ class Cluster:
     prometheus: PrometheusSettings
     collect: CollectSettings
     maintenance: Maintenance | None
+    capacity: Capacity
 
     @property
     def request_seconds(self) -> float:
@@ -37,7 +44,14 @@ class Cluster:
 class Registry:
     """The clusters in the order of the configuration; immutable, a reload makes another one."""
 
-    def __init__(self, clusters: Sequence[ClusterSettings], defaults: CollectSettings) -> None:
+    def __init__(
+        self,
+        clusters: Sequence[ClusterSettings],
+        defaults: CollectSettings,
+        workloads: Sequence[WorkloadRule] = (),
+    ) -> None:
+        """Register *clusters*; *workloads* is what the operator knows of workloads anywhere."""
+        self.workloads = tuple(workloads)
         self._clusters = {
             own.name: Cluster(
                 own.name,
@@ -46,6 +60,7 @@ class Registry:
                 own.prometheus,
                 own.collect.applied_to(defaults),
                 own.maintenance,
+                own.capacity,
             )
             for own in clusters
         }

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated, TypeAlias
 
+import re2
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from aggregator.errors import QuerySyntaxError
@@ -44,7 +45,24 @@ def _distinct(value: "tuple[RawSelector, ...]") -> "tuple[RawSelector, ...]":
     return value
 
 
+def _own_labels(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        if name in ("cluster", "region") or name.startswith("__"):
+            raise ValueError(f"{name} is set by the aggregator; choose another name")
+    return value
+
+
+def _pattern(text: str) -> str:
+    try:
+        re2.compile(text)
+    except re2.error as error:
+        raise ValueError(f"is not a regular expression of RE2: {error}") from error
+    return text
+
+
 LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+Labels: TypeAlias = Annotated[dict[LabelName, str], AfterValidator(_own_labels)]
+Pattern: TypeAlias = Annotated[str, Field(max_length=1_000), AfterValidator(_pattern)]
 # No stored fleet series is sparser than a minute.
 Interval: TypeAlias = Annotated[
     Duration, AfterValidator(lambda value: _at_most(_SLOWEST_MS, value))
@@ -127,13 +145,36 @@ class Maintenance(Settings):
         return self
 
 
+class Capacity(Settings):
+    """How far a cluster may grow: what it has once its node autoscaler did all it may."""
+
+    cpu_cores: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    memory: Bytes | None = None
+
+
+class WorkloadMatch(Settings):
+    """Which workloads a rule is about; patterns match the whole name."""
+
+    namespace: Pattern = ".*"
+    workload: Pattern = ".*"
+
+
+class WorkloadRule(Settings):
+    """What the operator knows of some workloads; of several rules the first that says it counts."""
+
+    match: WorkloadMatch
+    placement: Annotated[str, Field(max_length=100)] = ""
+    criticality: Annotated[str, Field(max_length=100)] = ""
+
+
 class ClusterSettings(Settings):
     """One monitored installation."""
 
     name: Name
     region: Name
-    labels: Annotated[dict[LabelName, str], Field(default_factory=dict)]
+    labels: Annotated[Labels, Field(default_factory=dict)]
     prometheus: PrometheusSettings
+    capacity: Capacity = Capacity()
     collect: CollectOverrides = CollectOverrides()
     maintenance: Maintenance | None = None
 

@@ -15,14 +15,19 @@ from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
 from aggregator.promql.parse import parse_selector
 
 RESERVED_PREFIX = "fleet:"
+PROMETHEUS = "prometheus"
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One subject of one cluster: how it is called and how often it is collected."""
+    """One subject of one cluster: how it is called, how often it is collected, from which source.
+
+    A source is a kind of server: `prometheus`.
+    """
 
     name: str
     interval_ms: int
+    source: str = PROMETHEUS
 
 
 def group_subject(group: str) -> str:
@@ -62,9 +67,9 @@ def matches(matcher: Matcher, value: str) -> bool:
         case MatchOp.NOT_EQUAL:
             return value != matcher.value
         case MatchOp.REGEX:
-            return _full_match(matcher.value, value)
+            return full_match(matcher.value, value)
         case MatchOp.NOT_REGEX:
-            return not _full_match(matcher.value, value)
+            return not full_match(matcher.value, value)
 
 
 def reads_cluster(matchers: Sequence[Matcher], cluster: Cluster) -> bool:
@@ -94,6 +99,6 @@ def reads_subject(
 
 
 @lru_cache(maxsize=10_000)
-def _full_match(pattern: str, value: str) -> bool:
-    """Match on RE2, whatever the pattern in bounded time."""
+def full_match(pattern: str, value: str) -> bool:
+    """Tell whether *value* matches *pattern* as a whole: on RE2, so in bounded time."""
     return re2.fullmatch(pattern, value) is not None

@@ -169,6 +169,12 @@ class PrometheusSource:
             for url in settings.urls
         )
         self._chosen = 0
+        self._clock_offset_ms: int | None = None
+
+    @property
+    def clock_offset_ms(self) -> int | None:
+        """By how much the server's clock was ahead of ours at its last answer, to the second."""
+        return self._clock_offset_ms
 
     @property
     def server(self) -> SafePrometheusConnect:
@@ -233,7 +239,7 @@ class PrometheusSource:
             chosen = self._chosen
             left = ends - time.monotonic() if tried else limit
             try:
-                return self._servers[chosen].query_columns(path, params, known, left)
+                answer = self._servers[chosen].query_columns(path, params, known, left)
             except SourceError as error:
                 if error.kind in _SAME_ELSEWHERE:
                     raise
@@ -241,6 +247,12 @@ class PrometheusSource:
                 self._chosen = (chosen + 1) % count
                 if tried == count or ends - time.monotonic() < _MIN_TRY_SECONDS:
                     raise
+            else:
+                if answer.server_date_ms is not None:
+                    # the header is cut to the second: half of one is the least wrong guess
+                    date_ms = answer.server_date_ms + 500
+                    self._clock_offset_ms = date_ms - time.time_ns() // 1_000_000
+                return answer
 
 
 def seconds_text(milliseconds: int) -> str:

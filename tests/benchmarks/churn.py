@@ -20,8 +20,10 @@ from aggregator.collect.cycle import ClusterCollector
 from aggregator.fleet.health import HealthBoard
 from aggregator.fleet.registry import Registry
 from aggregator.fleet.settings import ClusterSettings, CollectSettings
+from aggregator.model.budget import Budget
 from aggregator.model.samples import SampleBlock
 from aggregator.profile.format import Profile
+from aggregator.promql.engine import Engine
 from aggregator.runtime import settle_memory
 from aggregator.state.bindings import Bindings
 from aggregator.state.database import open_database
@@ -122,6 +124,7 @@ def main() -> int:
             bindings=Bindings(state),
             health=HealthBoard(),
             now=clock,
+            query=lambda query, time_ms: Engine(store).instant(query, time_ms, Budget()),
         )
         source = collector(port, series, context)
         stack.callback(source.close)

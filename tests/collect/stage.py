@@ -18,6 +18,7 @@ from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, MatchOp
 from aggregator.model.samples import SampleBlock, is_stale
 from aggregator.profile.format import FleetMetric, Profile
+from aggregator.promql.engine import Engine
 from aggregator.state.bindings import Bindings
 from aggregator.state.database import open_database
 from aggregator.state.gaps import Gaps
@@ -193,7 +194,7 @@ class Stage:
             for row in range(run.count):
                 labels = found.labels.labels(run.first_row + row)
                 for stamp in ("__name__", "cluster", "region"):
-                    labels.pop(stamp)
+                    labels.pop(stamp, None)
                 key = ",".join(f"{label}={value}" for label, value in sorted(labels.items()))
                 window = slice(int(run.offsets[row]), int(run.offsets[row + 1]))
                 out[key] = [
@@ -236,6 +237,7 @@ def stage(directory: Path) -> Iterator[Stage]:
         Bindings(database),
         HealthBoard(),
         lambda: clock[0],
+        lambda query, time_ms: Engine(store).instant(query, time_ms, Budget()),
     )
     try:
         with scripted(prometheus) as server:

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -267,7 +268,7 @@ def test_selector_of_the_cluster(stage: Stage):
     cluster = stage.cluster()
     settings = cluster.prometheus.model_copy(update={"selector": 'cluster="prod"'})
     copy = RawCopy(
-        type(cluster)("a", "eu", {}, settings, cluster.collect, None),
+        replace(cluster, prometheus=settings),
         RawSelector(match='up{job=~"a|b"}'),
         stage.context,
         SeriesCache(cluster, stage.context),
