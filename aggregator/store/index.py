@@ -4,48 +4,31 @@ Readers never wait: what they see is replaced as a whole or only grows.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aggregator.model.arrays import Codes, Ids, Ints
-from aggregator.model.labels import METRIC_NAME, LabelTable, Matcher, Strings
+from aggregator.model.labels import METRIC_NAME, Matcher, Strings
 from aggregator.store.blocks import Block, IdBlocks
 from aggregator.store.cardinality import Cardinality, Census
+from aggregator.store.catalog import Catalog, Postings
 from aggregator.store.identity import Identity
 from aggregator.store.interface import SeriesSelection
 from aggregator.store.lifetimes import NEVER_LAST, Lifetimes
-from aggregator.store.matching import Matching, Test, compiled, distinct
-from aggregator.store.tables import MetricTable, TableView, filtered
+from aggregator.store.matching import distinct
+from aggregator.store.tables import Part, Tables, TableView, filtered
 
-# ids of the series whose label `name` matches an RE2 pattern, None if only the columns know
-Postings = Callable[[str, str], Ids | None]
 _ALL_TIME = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Rows of one metric's table, and the dictionary of its codes."""
+    """Where series are, and the dictionary of their codes."""
 
-    metric: str
-    view: TableView
-    rows: Ints
+    parts: Sequence[Part]
     strings: Strings
-
-    def codes(self, name: str) -> Codes:
-        """Return the codes of one label, row for row; zeros if no series has it."""
-        column = self.view.column(name)
-        return np.zeros(self.rows.size, np.int32) if column is None else column[self.rows]
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What readers see; replaced as a whole when it shrinks."""
-
-    strings: Strings
-    tables: dict[str, MetricTable]
-    lives: Lifetimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +44,16 @@ class LabelIndex:
 
     def __init__(self, blocks: Iterable[Block] = (), postings: Postings | None = None) -> None:
         self._lock = threading.Lock()
-        self._state = _State(Strings(), {}, Lifetimes.empty())
+        self._state = Catalog.of(Strings(), Tables(), Lifetimes.empty(), postings)
         self._identity = Identity()
         self._blocks = IdBlocks(blocks)
         self._new: list[Ids] = []
-        self._postings = postings
         self._unwritten: Ids = np.empty(0, np.uint32)
 
     @property
     def series_count(self) -> int:
         """How many series have an id."""
-        return sum(table.view.ids.size for table in list(self._state.tables.values()))
+        return self._state.tables.series_count
 
     @property
     def lives(self) -> Lifetimes:
@@ -103,7 +85,7 @@ class LabelIndex:
             metric_codes = np.full(ids.size, self._state.strings.intern(metric), np.int32)
             hashes = self._identity.hashes((*names, METRIC_NAME), [*codes, metric_codes])
             self._identity.add(*hashes, ids)
-            self._table(metric).append(ids, names, codes)
+            self._state.tables.append(metric, ids, names, codes)
 
     def intern(self, texts: Sequence[str]) -> Codes:
         """Return our codes of label values, for `load`."""
@@ -116,15 +98,10 @@ class LabelIndex:
             new, self._new = self._new, []
             return self._blocks.drain(), np.concatenate([*new, np.empty(0, np.uint32)])
 
-    def locate(self, ids: Ids) -> list[Located]:
+    def locate(self, ids: Ids) -> Located:
         """Return where the series *ids* are; those that are not known any more are left out."""
-        state, found = self._state, []
-        ids = np.sort(ids)
-        for metric, table in list(state.tables.items()):
-            rows = _rows_of(table.view, ids)
-            if rows.size:
-                found.append(Located(metric, table.view, rows, state.strings))
-        return found
+        state = self._state
+        return Located(list(state.tables.parts(np.sort(ids))), state.strings)
 
     def partial_blocks(self) -> list[Block]:
         """Return the last block of each metric, with how many of its ids were given."""
@@ -142,70 +119,32 @@ class LabelIndex:
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, strings: Strings
     ) -> SeriesSelection:
         """Return the series that match and may have a sample in [start_ms, end_ms]."""
-        state = self._state
-        tables, ids = [], []
-        for metric, view, rows in self._matching(state, matchers, start_ms, end_ms):
-            code = state.strings.find(metric)
-            labels = [column[rows] for column in view.columns]
-            labels.append(np.full(rows.size, code, np.int32))
-            names = (*view.names, METRIC_NAME)
-            order = sorted(range(len(names)), key=names.__getitem__)
-            codes = np.stack([labels[column] for column in order], axis=1)
-            adopted = strings.adopt(codes, state.strings)
-            tables.append(LabelTable(tuple(names[column] for column in order), adopted, strings))
-            ids.append(view.ids[rows])
-        if not tables:
-            return SeriesSelection(np.empty(0, np.uint32), LabelTable.empty(strings))
-        joined, table = np.concatenate(ids), LabelTable.concat(tables, strings)
-        if len(tables) == 1:
-            return SeriesSelection(joined, table)
-        order_of_ids = np.argsort(joined)
-        return SeriesSelection(joined[order_of_ids], table.take(order_of_ids))
+        return self._state.select(matchers, start_ms, end_ms, strings)
 
     def label_names(
         self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
         """Return the label names of the series that match any selector, sorted."""
-        state, found = self._state, set()
-        for selector in selectors or ((),):
-            for metric, view, rows in self._matching(state, selector, start_ms, end_ms):
-                if metric:
-                    found.add(METRIC_NAME)
-                found.update(
-                    name
-                    for name, column in zip(view.names, view.columns, strict=True)
-                    if name not in found and column[rows].any()
-                )
-        return sorted(found)
+        return self._state.label_names(selectors, start_ms, end_ms)
 
     def label_values(
         self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
     ) -> list[str]:
         """Return the values of the label *name* among them, sorted."""
-        state = self._state
-        metrics, codes = set(), [np.zeros(0, np.int32)]
-        for selector in selectors or ((),):
-            for metric, view, rows in self._matching(state, selector, start_ms, end_ms):
-                metrics.add(metric)
-                column = view.column(name)
-                if column is not None:
-                    codes.append(column[rows])
-        if name == METRIC_NAME:
-            return sorted(metrics - {""})
-        texts = state.strings.texts(distinct(np.concatenate(codes)))
-        return sorted(text for text in texts if text)
+        return self._state.label_values(name, selectors, start_ms, end_ms)
 
     def value_count(self, name: str) -> int:
         """Return how many different values the label *name* has."""
-        views = [table.view.column(name) for table in list(self._state.tables.values())]
-        columns = [column for column in views if column is not None]
+        found = [view.column(name) for _, view in self._state.tables.views()]
+        columns = [column for column in found if column is not None]
         return int(distinct(np.concatenate(columns)).size) if columns else 0
 
     def cardinality(self, matchers: Sequence[Matcher], limit: int) -> Cardinality:
         """Return how many series match, and the *limit* names and values that most of them have."""
         state = self._state
         census = Census(state.strings)
-        census.add(self._matching(state, matchers, *_ALL_TIME), state.lives)
+        found = state.matching(matchers, *_ALL_TIME)
+        census.add(((part.metric, part.view, part.rows) for part in found), state.lives)
         return census.result(limit)
 
     # -- retention
@@ -218,9 +157,8 @@ class LabelIndex:
         with self._lock:
             state = self._state
             dead_ids, unwritten, lives = [], [], state.lives
-            views = {metric: table.view for metric, table in state.tables.items()}
             tables: dict[str, TableView] = {}
-            for metric, view in views.items():
+            for metric, view in state.tables.views():
                 last = lives.last[lives.rows(view.ids)]
                 never = last == NEVER_LAST
                 unwritten.append(view.ids[never])
@@ -235,57 +173,10 @@ class LabelIndex:
             gone[lives.rows(forgotten)] = True
             shrunk, kept = lives.without(gone)
             self._rebuild({m: view for m, view in tables.items() if view.ids.size}, shrunk)
-            self._blocks.forget(views.keys() - self._state.tables.keys())
+            self._blocks.forget(m for m, view in tables.items() if not view.ids.size)
             return Forgotten(forgotten, kept)
 
     # -- inside
-
-    def _matching(
-        self, state: _State, matchers: Sequence[Matcher], start_ms: int, end_ms: int
-    ) -> Iterator[tuple[str, TableView, Ints]]:
-        """Yield (metric, its table, matching rows that live in the window), never empty."""
-        tests = [compiled(matcher) for matcher in matchers]
-        named = [test for test in tests if test.name == METRIC_NAME]
-        matching = Matching([test for test in tests if test.name != METRIC_NAME], state.strings)
-        lives = state.lives
-        for metric, view, candidates in self._candidates(state, named, tests):
-            rows = matching.rows(view, candidates)
-            rows = rows[lives.alive(view.ids[rows], start_ms, end_ms)]
-            if rows.size:
-                yield metric, view, rows
-
-    def _candidates(
-        self, state: _State, named: Sequence[Test], tests: Sequence[Test]
-    ) -> Iterator[tuple[str, TableView, Ints | None]]:
-        exact = [test.literals for test in named if test.literals is not None and not test.negated]
-        if exact:
-            metrics = sorted(frozenset.intersection(*exact) & state.tables.keys())
-        else:
-            metrics = list(state.tables)
-        for test in named:
-            accepted = test.accepts(metrics)
-            metrics = [metric for metric, yes in zip(metrics, accepted, strict=True) if yes]
-        ids = None if exact else self._posted(tests)
-        for metric in metrics:
-            view = state.tables[metric].view
-            if ids is None:
-                yield metric, view, None
-            else:
-                rows = _rows_of(view, ids)
-                if rows.size:
-                    yield metric, view, rows
-
-    def _posted(self, tests: Sequence[Test]) -> Ids | None:
-        """Return the ids that a bare regex on a label with very many values matches."""
-        if self._postings is None:
-            return None
-        for test in tests:
-            usable = test.literals is None and not test.negated and test.name != METRIC_NAME
-            if usable and not test.accepts_absent:
-                ids = self._postings(test.name, test.pattern)
-                if ids is not None:
-                    return ids
-        return None
 
     def _shape_ids(self, names: tuple[str, ...], group: Sequence[Mapping[str, str]]) -> Ints:
         """Return the ids of label sets that have the same label names."""
@@ -328,15 +219,10 @@ class LabelIndex:
             if name != METRIC_NAME
         ]
         for metric, places in by_metric.items():
-            self._table(metric).append(ids[places], shape, [codes[places] for codes in kept])
+            columns_of_metric = [codes[places] for codes in kept]
+            self._state.tables.append(metric, ids[places], shape, columns_of_metric)
         self._new.append(ids)
         return ids
-
-    def _table(self, metric: str) -> MetricTable:
-        table = self._state.tables.get(metric)
-        if table is None:
-            table = self._state.tables[metric] = MetricTable()
-        return table
 
     def _rebuild(self, views: Mapping[str, TableView], lives: Lifetimes) -> None:
         """Replace the state by *views*, with a dictionary of only the strings they use."""
@@ -350,22 +236,11 @@ class LabelIndex:
         renamed = np.zeros(len(old), np.int32)
         renamed[codes] = np.arange(codes.size, dtype=np.int32)
         strings = old.compacted(codes)
-        tables, identity = {}, Identity()
+        tables, identity = Tables(), Identity()
         for metric, view in views.items():
-            columns = tuple(renamed[column] for column in view.columns)
-            tables[metric] = MetricTable.of(TableView(view.names, columns, view.ids))
+            columns = [renamed[column] for column in view.columns]
+            tables.append(metric, view.ids, view.names, columns)
             name = np.full(view.ids.size, strings.intern(metric), np.int32)
             identity.add(*identity.hashes((*view.names, METRIC_NAME), [*columns, name]), view.ids)
         self._identity = identity
-        self._state = _State(strings, tables, lives)
-
-
-def _rows_of(view: TableView, ids: Ids) -> Ints:
-    """Return the rows of those of *ids* (ascending) that the table holds."""
-    if not view.ids.size:
-        return np.empty(0, np.int64)
-    low, high = np.searchsorted(ids, view.ids[[0, -1]])
-    wanted = ids[low : high + 1]
-    rows = np.minimum(np.searchsorted(view.ids, wanted), view.ids.size - 1)
-    found: Ints = rows[view.ids[rows] == wanted]
-    return found
+        self._state = Catalog.of(strings, tables, lives, self._state.postings)

@@ -4,7 +4,7 @@ A regex without a metric name on such a label costs a pass over every value in m
 sorted by name and value, answers it in milliseconds. Labels join it when they grow wide.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,23 +33,23 @@ class PostingsTable:
         for name in texts(posted.column("name")):
             self._fill(name)
 
-    def insert(self, located: Sequence[Located]) -> None:
+    def insert(self, located: Located) -> None:
         """Take series that are about to be stored."""
         for name in self._wide:
-            parts = [(part, part.codes(name)) for part in located if name in part.view.names]
+            parts = [part for part in located.parts if name in part.view.names]
             if not parts:
                 continue
-            codes = np.concatenate([codes for _, codes in parts])
-            ids = np.concatenate([part.view.ids[part.rows] for part, _ in parts])
+            codes = np.concatenate([part.codes(name) for part in parts])
+            ids = np.concatenate([part.ids for part in parts])
             different, places = np.unique(codes[codes != 0], return_inverse=True)
-            values = string_column(parts[0][0].strings.texts(different), places)
+            values = string_column(located.strings.texts(different), places)
             names = string_column([name], np.zeros(places.size, np.int8))
             rows = table(name=names, value=values, id=ids[codes != 0])
             self._pool.insert(sql.INSERT_POSTINGS, rows)
 
-    def widen(self, located: Sequence[Located], value_count: Callable[[str], int]) -> None:
+    def widen(self, located: Located, value_count: Callable[[str], int]) -> None:
         """Look whether series that were stored made a label wide."""
-        for part in located:
+        for part in located.parts:
             for name in part.view.names:
                 self._series[name] = self._series.get(name, 0) + part.rows.size
         for name, count in self._series.items():

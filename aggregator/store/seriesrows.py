@@ -1,7 +1,5 @@
 """Makes series durable: their blocks first, then postings, then the series themselves."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 
@@ -37,8 +35,9 @@ class SeriesRows:
             self._blocks = []
         while self._ids.size:
             located = self._index.locate(self._ids[:_SERIES_A_BATCH])
-            self._postings.insert(located)
-            self._pool.insert(sql.INSERT_SERIES, series_table(located))
+            if located.parts:  # some may have been forgotten since
+                self._postings.insert(located)
+                self._pool.insert(sql.INSERT_SERIES, series_table(located))
             self._ids = self._ids[_SERIES_A_BATCH:]
             self._postings.widen(located, self._index.value_count)
 
@@ -64,10 +63,10 @@ class SeriesRows:
             self._pool.insert(sql.INSERT_DAYS, table(day=days.astype(np.uint16), id=series))
 
 
-def series_table(located: Sequence[Located]) -> pa.Table:
+def series_table(located: Located) -> pa.Table:
     """Return series as rows: id, metric, and lists of label names and values."""
     tables = []
-    for part in located:
+    for part in located.parts:
         codes = np.zeros((part.rows.size, len(part.view.names)), np.int32)
         for place, name in enumerate(part.view.names):
             codes[:, place] = part.codes(name)
@@ -76,10 +75,10 @@ def series_table(located: Sequence[Located]) -> pa.Table:
         offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
         names = string_column(part.view.names, np.nonzero(present)[1])
         different, places = np.unique(codes[present], return_inverse=True)
-        values = string_column(part.strings.texts(different), places)
+        values = string_column(located.strings.texts(different), places)
         tables.append(
             table(
-                id=part.view.ids[part.rows],
+                id=part.ids,
                 metric=[part.metric] * part.rows.size,
                 names=pa.ListArray.from_arrays(offsets, names),
                 vals=pa.ListArray.from_arrays(offsets, values),

@@ -1,0 +1,170 @@
+"""The series of each value of a label, built when first asked for and extended as series come."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aggregator.model.arrays import Codes, Ids, Ints
+from aggregator.store.lifetimes import Lifetimes
+from aggregator.store.tables import Tables
+
+# a segment this many times smaller than the one before it is left alone
+_RATIO = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Series that came together: `ids[starts[k]:starts[k + 1]]` have the value `codes[k]`.
+
+    `codes` are different and ascend. `witness[k]` is one of the value's series, changed in place:
+    as long as it lives in the window that is asked about, the others need no look.
+    """
+
+    codes: Codes
+    starts: Ints
+    ids: Ids
+    witness: Ids
+
+    @staticmethod
+    def of(codes: Codes, ids: Ids) -> "Segment":
+        """Return the segment of series whose code each is given; 0 is absent and left out."""
+        order = np.argsort(codes, kind="stable")
+        order = order[np.searchsorted(codes[order], 1) :]
+        codes, ids = codes[order], ids[order]
+        starts = np.flatnonzero(np.diff(codes, prepend=0))
+        bounds = np.append(starts, codes.size).astype(np.int64)
+        return Segment(codes[starts], bounds, ids, ids[bounds[1:] - 1])
+
+    def merged(self, later: "Segment") -> "Segment":
+        """Return both as one segment."""
+        codes = [np.repeat(each.codes, np.diff(each.starts)) for each in (self, later)]
+        return Segment.of(np.concatenate(codes), np.concatenate([self.ids, later.ids]))
+
+    def places(self, codes: Codes) -> Ints:
+        """Return where *codes* are, those that are."""
+        places = np.searchsorted(self.codes, codes)
+        there = places < self.codes.size
+        there[there] = self.codes[places[there]] == codes[there]
+        found: Ints = places[there]
+        return found
+
+    def rows(self, places: Ints) -> Ints:
+        """Return which rows of `ids` belong to the values at *places*, value after value."""
+        counts = self.starts[places + 1] - self.starts[places]
+        ends = np.cumsum(counts)
+        first = np.repeat(self.starts[places] - (ends - counts), counts)
+        found: Ints = np.arange(first.size) + first
+        return found
+
+    def living(self, lives: Lifetimes, start_ms: int, end_ms: int) -> Codes:
+        """Return the values that a series has that may have a sample in [start_ms, end_ms]."""
+        alive = lives.alive(self.witness, start_ms, end_ms)
+        unsure = np.flatnonzero(~alive)
+        if unsure.size:
+            rows = self.rows(unsure)
+            living = np.where(lives.alive(self.ids[rows], start_ms, end_ms), rows, -1)
+            firsts = np.cumsum(np.append(0, np.diff(self.starts)[unsure[:-1]]))
+            newest = np.maximum.reduceat(living, firsts)
+            found = unsure[newest >= 0]
+            self.witness[found] = self.ids[newest[newest >= 0]]
+            alive[found] = True
+        return self.codes[alive]
+
+
+class Inverted:
+    """The values of one label, in segments of falling size."""
+
+    def __init__(self) -> None:
+        self._segments: tuple[Segment, ...] = ()
+        self._covered = 0
+
+    def extend(self, name: str, tables: Tables) -> None:
+        """Take the series that came since the last call; callers take turns."""
+        fresh = tables.added(self._covered)
+        if not fresh.size:
+            return
+        parts = list(tables.parts(np.sort(fresh)))
+        codes = np.concatenate([part.codes(name) for part in parts])
+        fresh_segment = Segment.of(codes, np.concatenate([part.ids for part in parts]))
+        segments = [*self._segments, *([fresh_segment] if fresh_segment.ids.size else [])]
+        while len(segments) > 1 and segments[-2].ids.size < _RATIO * segments[-1].ids.size:
+            last = segments.pop()
+            segments[-1] = segments[-1].merged(last)
+        self._segments = tuple(segments)
+        self._covered += fresh.size
+
+    @property
+    def size(self) -> int:
+        """How many values there are at most."""
+        return sum(segment.codes.size for segment in self._segments)
+
+    def values(self) -> Codes:
+        """Return the different values, ascending."""
+        return _union([segment.codes for segment in self._segments])
+
+    def living(self, lives: Lifetimes, start_ms: int, end_ms: int) -> Codes:
+        """Return the values that a series has that may have a sample in [start_ms, end_ms]."""
+        return _union([each.living(lives, start_ms, end_ms) for each in self._segments])
+
+    def count(self, codes: Codes) -> int:
+        """Return how many series have one of the values *codes*."""
+        counts = [(each, each.places(codes)) for each in self._segments]
+        return sum(int((s.starts[at + 1] - s.starts[at]).sum()) for s, at in counts)
+
+    def ids(self, codes: Codes) -> Ids:
+        """Return the series that have one of the values *codes*, ascending."""
+        found = [each.ids[each.rows(each.places(codes))] for each in self._segments]
+        return np.sort(np.concatenate([*found, np.empty(0, np.uint32)]))
+
+
+class InvertedLabels:
+    """What is inverted of the labels of some tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._lock = threading.Lock()
+        self._labels: dict[str, Inverted] = {}
+
+    def label(self, name: str) -> Inverted:
+        """Return the label *name*, up to date; empty if no series has it."""
+        if name not in self._tables.names:  # names that users make up are not kept
+            return Inverted()
+        with self._lock:
+            inverted = self._labels.setdefault(name, Inverted())
+            inverted.extend(name, self._tables)
+            return inverted
+
+
+class Witnesses:
+    """For each of some names, a series that proves that the name is in use."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+
+    def living(
+        self,
+        names: Sequence[str],
+        series: Callable[[str], Iterator[Ids]],
+        lives: Lifetimes,
+        start_ms: int,
+        end_ms: int,
+    ) -> list[str]:
+        """Return the *names* one of whose *series* may have a sample in [start_ms, end_ms]."""
+        held = np.array([self._ids.get(name, 0) for name in names], np.uint32)
+        alive = lives.alive(held, start_ms, end_ms)
+        alive &= np.fromiter((name in self._ids for name in names), np.bool_, len(names))
+        for place in np.flatnonzero(~alive).tolist():
+            for ids in series(names[place]):
+                living = ids[lives.alive(ids, start_ms, end_ms)]
+                if living.size:
+                    self._ids[names[place]], alive[place] = int(living[-1]), True
+                    break
+        return [name for name, yes in zip(names, alive.tolist(), strict=True) if yes]
+
+
+def _union(parts: list[Codes]) -> Codes:
+    if len(parts) == 1:
+        return parts[0]
+    return np.unique(np.concatenate([*parts, np.empty(0, np.int32)]))
