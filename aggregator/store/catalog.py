@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aggregator.model.arrays import Codes, Ids, Ints
+from aggregator.model.arrays import Codes, Ids
 from aggregator.model.labels import METRIC_NAME, LabelTable, Matcher, Strings
 from aggregator.store.interface import SeriesSelection
 from aggregator.store.inverted import Inverted, InvertedLabels, Witnesses
@@ -108,12 +108,24 @@ class Catalog:
         tests = [compiled(matcher) for matcher in matchers]
         named = [test for test in tests if test.name == METRIC_NAME]
         others = [test for test in tests if test.name != METRIC_NAME]
-        matching = Matching(others, self.strings)
         found: list[Part] = []
-        for metric, view, candidates in self._candidates(named, others):
-            rows = matching.rows(view, candidates)
-            if rows.size:
-                found.append(Part(metric, view, rows))
+        views = self._views(named)
+        rows_to_see = sum(view.ids.size for _, view in views)
+        narrowed = self._narrowed(others, rows_to_see) if rows_to_see > _FEW_ROWS else None
+        if narrowed is None:
+            matching = Matching(others, self.strings)
+            for metric, view in views:
+                rows = matching.rows(view)
+                if rows.size:
+                    found.append(Part(metric, view, rows))
+        else:
+            done, ids = narrowed
+            matching = Matching([test for test in others if test is not done], self.strings)
+            wanted = {metric for metric, _ in views}
+            for part in self.tables.parts(ids):
+                rows = matching.rows(part.view, part.rows)
+                if rows.size and part.metric in wanted:
+                    found.append(Part(part.metric, part.view, rows))
         return self._living(found, start_ms, end_ms)
 
     def _living(self, parts: list[Part], start_ms: int, end_ms: int) -> list[Part]:
@@ -132,43 +144,32 @@ class Catalog:
                 kept.append(Part(part.metric, part.view, rows))
         return kept
 
-    def _candidates(
-        self, named: Sequence[Test], others: Sequence[Test]
-    ) -> Iterator[tuple[str, TableView, Ints | None]]:
-        """Yield tables, and which rows of them are worth a look (None: all)."""
+    def _views(self, named: Sequence[Test]) -> list[tuple[str, TableView]]:
+        """Return the tables of the metrics whose name passes."""
         exact = [test.literals for test in named if test.literals is not None and not test.negated]
         metrics = sorted(frozenset.intersection(*exact)) if exact else self.tables.metrics()
         for test in named:
             accepted = test.accepts(metrics)
             metrics = [metric for metric, yes in zip(metrics, accepted, strict=True) if yes]
-        views = [(metric, view) for metric in metrics if (view := self.tables.view(metric))]
-        rows = sum(view.ids.size for _, view in views)
-        ids = self._narrowed(others, rows) if rows > _FEW_ROWS else None
-        if ids is None:
-            yield from ((metric, view, None) for metric, view in views)
-            return
-        wanted = {metric for metric, _ in views}
-        for part in self.tables.parts(ids):
-            if part.metric in wanted:
-                yield part.metric, part.view, part.rows
+        return [(metric, view) for metric in metrics if (view := self.tables.view(metric))]
 
-    def _narrowed(self, tests: Sequence[Test], rows: int) -> Ids | None:
-        """Return the series that the most selective of *tests* finds, None if none finds few."""
-        best: tuple[Inverted, Codes] | None = None
+    def _narrowed(self, tests: Sequence[Test], rows: int) -> tuple[Test, Ids] | None:
+        """Return the most selective of *tests* and what it finds, None if none finds few."""
+        best: tuple[Test, Inverted, Codes] | None = None
         fewest = rows // _SELECTIVE
         finding = [test for test in tests if not test.negated and not test.accepts_absent]
         for test in finding:
             label = self.inverted.label(test.name)
             codes = self._accepted(test, label)
             if codes is not None and label.count(codes) <= fewest:
-                best, fewest = (label, codes), label.count(codes)
+                best, fewest = (test, label, codes), label.count(codes)
         if best is not None:
-            return best[0].ids(best[1])
+            return best[0], best[1].ids(best[2])
         if self.postings is not None:
             for test in finding:
                 ids = self.postings(test.name, test.pattern) if test.literals is None else None
                 if ids is not None:
-                    return ids
+                    return test, ids
         return None
 
     def _accepted(self, test: Test, label: Inverted) -> Codes | None:

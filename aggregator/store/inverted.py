@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aggregator.model.arrays import Codes, Ids, Ints
 from aggregator.store.lifetimes import Lifetimes
@@ -23,7 +24,7 @@ class Segment:
     """
 
     codes: Codes
-    starts: Ints
+    starts: NDArray[np.int32]
     ids: Ids
     witness: Ids
 
@@ -33,9 +34,11 @@ class Segment:
         order = np.argsort(codes, kind="stable")
         order = order[np.searchsorted(codes[order], 1) :]
         codes, ids = codes[order], ids[order]
-        starts = np.flatnonzero(np.diff(codes, prepend=0))
-        bounds = np.append(starts, codes.size).astype(np.int64)
-        return Segment(codes[starts], bounds, ids, ids[bounds[1:] - 1])
+        starts = np.append(np.flatnonzero(np.diff(codes, prepend=0)), codes.size).astype(np.int32)
+        different = codes[starts[:-1]]
+        # a value with one series has no other witness
+        witness = ids if different.size == ids.size else ids[starts[1:] - 1]
+        return Segment(different, starts, ids, witness)
 
     def merged(self, later: "Segment") -> "Segment":
         """Return both as one segment."""
@@ -53,7 +56,7 @@ class Segment:
     def rows(self, places: Ints) -> Ints:
         """Return which rows of `ids` belong to the values at *places*, value after value."""
         counts = self.starts[places + 1] - self.starts[places]
-        ends = np.cumsum(counts)
+        ends = np.cumsum(counts, dtype=np.int64)
         first = np.repeat(self.starts[places] - (ends - counts), counts)
         found: Ints = np.arange(first.size) + first
         return found

@@ -1,5 +1,6 @@
 """The label sets of each metric as dictionary-encoded columns that only grow."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -140,8 +141,9 @@ class Tables:
         owners = np.where(inside, owner[np.where(inside, blocks, 0)], -1)
         order = np.argsort(owners, kind="stable")
         owners = owners[order]
-        firsts = np.flatnonzero(np.diff(owners, prepend=-1))
-        for first, last in zip(firsts, [*firsts[1:], ids.size], strict=True):
+        # blocks of nobody (-1) come first and begin no part
+        bounds = np.append(np.flatnonzero(np.diff(owners, prepend=-1)), ids.size)
+        for first, last in itertools.pairwise(bounds.tolist()):
             metric, table = self._tables[owners[first]]
             view, wanted = table.view, ids[order[first:last]]
             rows = np.minimum(np.searchsorted(view.ids, wanted), view.ids.size - 1)
