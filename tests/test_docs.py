@@ -4,13 +4,16 @@
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer.main
 
 from aggregator.cli import app
 from aggregator.config.schema import json_schema
+from aggregator.profile.format import FleetMetric, Source
 from aggregator.profile.load import load_profile
+from tests.profile import coverage
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = ROOT / "docs" / "fleet-metrics.md"
@@ -18,30 +21,79 @@ _HEAD = """# Fleet metrics
 
 What the bundled profile `kubernetes` records. Each is a finished gauge with one name, unit and
 meaning in every cluster, and the labels `cluster` and `region` beside its own. The first candidate
-that has data in a cluster serves it; `/api/v1/clusters/<name>` says which one does. *exact* means
-the same meaning, *close* a small known bias, *rough* a proxy that should not be compared between
-clusters.
+that has data in a cluster serves it, or each that is marked *and*; `/api/v1/clusters/<name>` says
+which ones do. *exact* means the same meaning, *close* a small known bias, *rough* a proxy that
+should not be compared between clusters. [Profiles](profile.md) says how to add, change and remove
+metrics.
 
 Written from the profile by `python -m tests.test_docs`; a test fails when the two differ.
-
-| metric | unit | labels | what it is | candidates, best first |
-| --- | --- | --- | --- | --- |
 """
+_ROW = """| metric | unit | labels | what it is | candidates, best first |
+| --- | --- | --- | --- | --- |"""
+_CONTROLLERS = """
+## Ingress controllers side by side
+
+Whatever a cluster has in front of its services, the names, labels and units are the same. A label
+that a controller cannot serve is empty. Latencies carry the `point` where they were measured: at
+the `client`'s side of the controller, or `upstream` of it; the two are not compared.
+
+"""
+_COVERAGE = """
+## What real components serve
+
+Found by a real Prometheus that scraped what these components of these versions expose, written by
+`python -m tests.profile.coverage`. What is not in the table had no data in any of them.
+
+"""
+_SHOWN = {"ingress-nginx": "nginx", "Traefik": "traefik", "Istio": "istio"}
 
 
 def metrics_page() -> str:
-    """Return the page of fleet metrics."""
-    rows = []
-    for metric in load_profile("kubernetes").metrics:
-        labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
-        served = ", ".join(
-            f"{candidate.id} ({candidate.quality.value})" for candidate in metric.candidates
-        )
-        help_text = metric.help.strip().replace("|", "\\|")
-        rows.append(
-            f"| `{metric.name}` | {metric.unit.value} | {labels} | {help_text} | {served} |"
-        )
-    return _HEAD + "\n".join(rows) + "\n"
+    """Return the page of fleet metrics, with the coverage that it has now."""
+    metrics = load_profile("kubernetes").metrics
+    groups = dict.fromkeys(metric.group for metric in metrics)
+    parts = [_HEAD]
+    for group in groups:
+        rows = [_row(metric) for metric in metrics if metric.group == group]
+        parts.append(f"\n## {group}\n\n{_ROW}\n" + "\n".join(rows) + "\n")
+    shown = [metric for metric in metrics if metric.group == "ingress"]
+    parts += [_CONTROLLERS, _side_by_side(shown), _COVERAGE]
+    return "".join(parts) + coverage.BEGIN + coverage.documented() + coverage.END
+
+
+def _row(metric: FleetMetric) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
+    between = " *and* " if metric.candidates[0].merge is not None else ", "
+    served = between.join(f"{one.id} ({one.quality.value})" for one in metric.candidates)
+    if metric.source is Source.LOKI:
+        served += "; asked of Loki"
+    return f"| `{metric.name}` | {metric.unit.value} | {labels} | {metric.help} | {served} |"
+
+
+def _side_by_side(metrics: Sequence[FleetMetric]) -> str:
+    """Return which candidates three controllers have, and what these read."""
+    lines = [f"| metric | unit | labels | {' | '.join(_SHOWN)} |", "| --- |" + " --- |" * 5]
+    for metric in metrics:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        cells = [_candidates(metric, prefix) for prefix in _SHOWN.values()]
+        row = (f"`{metric.name}`", metric.unit.value, labels, *cells)
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _candidates(metric: FleetMetric, prefix: str) -> str:
+    derived = next((one.derive for one in metric.candidates if one.derive is not None), None)
+    if derived is not None:
+        return f"share of `{derived.metric}`"
+    found = []
+    for one in metric.candidates:
+        if one.id.startswith(prefix):
+            read = dict.fromkeys(re.findall(r"\b[a-z_]+(?=\{)", one.expr or ""))
+            point = f", {one.const['point']}" if "point" in one.const else ""
+            found.append(
+                f"{one.id} ({one.quality.value}{point}): {', '.join(map('`{}`'.format, read))}"
+            )
+    return "<br>".join(found)
 
 
 def test_every_fleet_metric_is_documented() -> None:

@@ -1,6 +1,7 @@
 """`aggregator config`: check a configuration, or print its JSON Schema."""
 
 import json
+from typing import Annotated
 
 import typer
 
@@ -41,9 +42,13 @@ def check(config: ConfigFile = DEFAULT_FILE) -> int:
 
 
 @app.command("schema")
-def schema() -> int:
+def schema(
+    profile: Annotated[bool, typer.Option("--profile", help="That of a profile's file.")] = False,
+) -> int:
     """Print the JSON Schema of the configuration, for editors."""
     with server_packages():
         from aggregator.config.schema import json_schema
-    print(json.dumps(json_schema(), indent=2))
+        from aggregator.profile.format import ProfileFile
+    document = ProfileFile.model_json_schema() if profile else json_schema()
+    print(json.dumps(document, indent=2))
     return 0

@@ -7,7 +7,7 @@ with an ordinary label; since a chain re-hashes its left side k times, the tree 
 import re
 from collections.abc import Mapping, Sequence
 
-from aggregator.profile.format import Bound, EmptyMeans
+from aggregator.profile.format import Bound
 from aggregator.profile.transforms import AGENTS, HOSTS, NAMESPACES, NEEDS, NODES
 
 RULE_LABEL = "__rule__"
@@ -78,8 +78,8 @@ def _asked(item: Bound) -> str:
     `or on ()` adds its right side only if the left one is empty altogether.
     """
     expr = item.candidate.expr or ""
-    if item.metric.empty_means is EmptyMeans.ZERO:
-        return f"({expr}) or on () 0 * count({item.metric.presence})"
+    if item.presence is not None:
+        return f"({expr}) or on () 0 * count({item.presence})"
     return expr
 
 

@@ -134,7 +134,10 @@ class Derive(Settings):
 
 
 class Candidate(Settings):
-    """One way to serve a fleet metric."""
+    """One way to serve a fleet metric.
+
+    Its own `presence` says that its exporter is there, where the metric's would not.
+    """
 
     id: Name
     quality: Quality
@@ -143,6 +146,7 @@ class Candidate(Settings):
     map: Annotated[dict[LabelName, SourceText], Field(default_factory=dict)]
     const: Annotated[dict[LabelName, str], Field(default_factory=dict)]
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    presence: Expression | None = None
     merge: Merge | None = None
 
     @model_validator(mode="after")
@@ -211,6 +215,9 @@ class FleetMetric(Settings):
     def _presence(self) -> "FleetMetric":
         if self.empty_means is EmptyMeans.ZERO and self.presence is None:
             raise ValueError("empty_means: zero needs presence, to tell none from not there")
+        own = [one.id for one in self.candidates if one.presence is not None]
+        if own and self.empty_means is not EmptyMeans.ZERO:
+            raise ValueError(f"{own[0]}: presence matters only with empty_means: zero")
         return self
 
     @model_validator(mode="after")
@@ -265,6 +272,13 @@ class Bound:
 
     metric: FleetMetric
     candidate: Candidate
+
+    @property
+    def presence(self) -> str | None:
+        """What has data where an empty answer means zero; None where it means nothing."""
+        if self.metric.empty_means is not EmptyMeans.ZERO:
+            return None
+        return self.candidate.presence or self.metric.presence
 
     @property
     def key(self) -> tuple[str, str]:

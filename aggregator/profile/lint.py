@@ -41,6 +41,12 @@ _NAME_UNITS: tuple[tuple[str, frozenset[Unit]], ...] = (
     ("cores", frozenset({Unit.CORES})),
     ("info", frozenset({Unit.INFO})),
 )
+# What the aggregator writes itself: docs/own-series.md.
+_OWN_NAMES = re.compile(
+    r"fleet:(binding|collection|data_age|dns_answer|region|credential)_.*"
+    r"|fleet:(cluster|workload)_info|fleet:cluster_(clock_offset_seconds|kubernetes_minor|state)"
+    r"|fleet:kubelet_minor"
+)
 _STRANGE_UNITS = re.compile(
     r"_(ms|milliseconds|microseconds|minutes|percent|percentage|mib|mb|gib|gb|kb)(_|$)"
 )
@@ -75,15 +81,21 @@ def _metric(metric: FleetMetric) -> Iterator[Problem]:
     yield from map(found, _name(metric))
     yield from map(found, _choice(metric))
     if metric.presence is not None:
-        yield from (found(f"presence: {message}") for message in _presence(metric))
+        messages = _presence(metric.source, metric.presence)
+        yield from (found(f"presence: {message}") for message in messages)
     check = _promql if metric.source is Source.PROMETHEUS else _logql
     for candidate in metric.candidates:
+        if candidate.presence is not None:
+            for message in _presence(metric.source, candidate.presence):
+                yield Problem(metric.name, candidate.id, f"presence: {message}")
         if candidate.expr is not None:
             for message in check(metric, candidate, candidate.expr):
                 yield Problem(metric.name, candidate.id, message)
 
 
 def _name(metric: FleetMetric) -> Iterator[str]:
+    if _OWN_NAMES.fullmatch(metric.name):
+        yield "the aggregator writes series of this name itself"
     if _STRANGE_UNITS.search(metric.name):
         yield "the name carries a unit that the fleet does not use"
     pieces = f"_{metric.name.removeprefix('fleet:')}_"
@@ -109,9 +121,8 @@ def _choice(metric: FleetMetric) -> Iterator[str]:
             yield f"{candidate.id} asks for the same as {earlier}"
 
 
-def _presence(metric: FleetMetric) -> Iterator[str]:
-    expr = metric.presence or ""
-    if metric.source is not Source.PROMETHEUS:
+def _presence(source: Source, expr: str) -> Iterator[str]:
+    if source is not Source.PROMETHEUS:
         yield from log_problems(expr)
         return
     found = list(_expression(expr))

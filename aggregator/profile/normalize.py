@@ -169,8 +169,7 @@ class _Building:
                 named = {k: v for k, v in zip(names, values, strict=True) if v}
                 self.labels.append(stamped | named)
                 self.rules.append(position)
-            elif self.rules[number] != position:
-                self.rejected["shadowed"] += 1
+            elif self.rules[number] != position:  # a union's earlier candidate has it already
                 continue
             self.rows.append(row)
             self.slots.append(number)

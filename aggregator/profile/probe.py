@@ -17,7 +17,6 @@ from aggregator.profile.batch import (
 from aggregator.profile.format import (
     Bound,
     Candidate,
-    EmptyMeans,
     FleetMetric,
     Merge,
     Profile,
@@ -42,13 +41,23 @@ def probes(profile: Profile) -> list[Probe]:
     asked: list[Probe] = []
     for metric in profile.served_by(Source.PROMETHEUS).metrics:
         asked += [
-            Probe(metric.name, candidate.id, candidate.expr)
+            Probe(metric.name, candidate.id, _question(Bound(metric, candidate)))
             for candidate in metric.candidates
             if candidate.expr is not None
         ]
         if metric.presence is not None:
             asked.append(Probe(metric.name, "", metric.presence))
     return asked
+
+
+def _question(item: Bound) -> str:
+    """Return what has data if the candidate can serve its metric.
+
+    Where empty means zero it can as soon as its exporter is there: its series may not exist before
+    something happens.
+    """
+    expr = item.candidate.expr or ""
+    return expr if item.presence is None else f"(({expr}) or on () {item.presence})"
 
 
 def probe_batches(
@@ -94,9 +103,7 @@ def bind(profile: Profile, found: Collection[Probe]) -> list[Bound]:
     """Return what to collect from a cluster that has data for *found*.
 
     Of each metric the first candidate with data (of each value of `each`), or with `merge: union`
-    each of them. A metric whose emptiness means zero binds its first candidate when only its
-    presence has data: its series may not exist before something happens. What is derived follows
-    its source.
+    each of them. What is derived follows its source.
     """
     keys = {(probe.metric, probe.candidate) for probe in found}
     chosen: list[Bound] = []
@@ -115,10 +122,7 @@ def bind(profile: Profile, found: Collection[Probe]) -> list[Bound]:
 
 
 def _choose(metric: FleetMetric, keys: Collection[tuple[str, str]]) -> list[Bound]:
-    asked = [candidate for candidate in metric.candidates if candidate.expr is not None]
-    able = [candidate for candidate in asked if (metric.name, candidate.id) in keys]
-    if not able and metric.empty_means is EmptyMeans.ZERO and (metric.name, "") in keys:
-        able = asked
+    able = [candidate for candidate in metric.candidates if (metric.name, candidate.id) in keys]
     if able and able[0].merge is Merge.UNION:
         return [Bound(metric, candidate) for candidate in able if candidate.merge is Merge.UNION]
     first: dict[tuple[str, ...], Candidate] = {}

@@ -49,8 +49,17 @@ def test_tags_are_positions_and_derived_metrics_are_not_asked():
 
 def test_an_empty_answer_is_zero_only_with_presence():
     """Where empty means zero, the exporter's presence alone adds a zero."""
-    kills = metric("kills", [], candidate(), empty_means="zero", presence="there{$sel}")
-    assert "(a{}) or on () 0 * count(there{})" in batch_expression(bound(kills), "")
+    kills = metric(
+        "kills",
+        [],
+        candidate(),
+        candidate("b", presence="own{$sel}"),
+        empty_means="zero",
+        presence="there{$sel}",
+    )
+    text = batch_expression(bound(kills), "")
+    assert "(a{}) or on () 0 * count(there{})" in text
+    assert "(b{}) or on () 0 * count(own{})" in text
 
 
 def test_namespaces_are_asked_for_where_they_are_needed():
@@ -106,18 +115,18 @@ def test_histograms_are_asked_for_last():
 
 def test_halving_ends_at_the_expression_to_blame():
     """A failing batch is halved until one expression is left, whichever it is."""
-    batch = bind(PROFILE, probes(PROFILE))
-    asked = [item for item in batch if item.candidate.expr is not None]
-    for blamed in asked:
-        suspects, rounds = tuple(batch), 0
-        while True:
-            first, second = halves(suspects)
-            if not second:
-                break
-            suspects = first if blamed in first else second
-            rounds += 1
-        assert [item for item in suspects if item.candidate.expr is not None] == [blamed]
-        assert rounds <= 10
+    for batch in batches(bind(PROFILE, probes(PROFILE))):
+        asked = [item for item in batch if item.candidate.expr is not None]
+        for blamed in asked:
+            suspects, rounds = tuple(batch), 0
+            while True:
+                first, second = halves(suspects)
+                if not second:
+                    break
+                suspects = first if blamed in first else second
+                rounds += 1
+            assert [item for item in suspects if item.candidate.expr is not None] == [blamed]
+            assert rounds <= 10
 
 
 def test_nothing_to_ask_is_an_error():

@@ -1,6 +1,9 @@
+import re
+from pathlib import Path
+
 import pytest
 
-from aggregator.profile.format import Profile
+from aggregator.profile.format import Candidate, Profile
 from aggregator.profile.lint import lint
 from aggregator.profile.load import load_profile
 from aggregator.profile.outputs import output_labels
@@ -29,6 +32,9 @@ def test_the_bundled_profile_has_no_problems():
         ('sum by (a) (x{quantile="0.9",$sel})', "takes sum over quantiles"),
         ("avg by (a) (latency_p99{$sel})", "takes avg over quantiles"),
         ("max by (a) (x_milliseconds{$sel})", "x_milliseconds is in milliseconds: scale must"),
+        ("max by (a) (x_usec{$sel})", "x_usec is in usec: scale must"),
+        ("max by (a) (rate(x{$sel}[1m]))", "the range of x may hold fewer than two samples"),
+        ('max by (a) ({b="c",$sel})', "a selector names no metric"),
     ],
 )
 def test_mistakes_in_expressions_are_found(expr: str, message: str):
@@ -70,6 +76,62 @@ def test_presence_is_checked():
     wrong = metric("x", [], candidate("c", expr="sum(x{$sel})"), presence="x")
     [problem] = lint(Profile((wrong,)))
     assert str(problem) == "fleet:x: presence: the selector of x does not end with $sel"
+    wrong = metric(
+        "x",
+        [],
+        candidate("c", expr="sum(x{$sel})", presence="rate(x{$sel}[5m])"),
+        empty_means="zero",
+        presence="x{$sel}",
+    )
+    [problem] = lint(Profile((wrong,)))
+    assert str(problem) == "fleet:x / c: presence: must be one selector, which costs little"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ((candidate("a"), candidate("b", expr="a{$sel}")), "b asks for the same as a"),
+        (
+            (candidate("a", merge="union"), candidate("b")),
+            "some candidates have merge: union and others have not",
+        ),
+    ],
+)
+def test_candidates_can_be_chosen_from(candidates: tuple[Candidate, ...], message: str):
+    """Candidates differ, and all or none of them are bound together."""
+    summed = [one.model_copy(update={"expr": f"sum({one.expr})"}) for one in candidates]
+    assert [problem.message for problem in lint(Profile((metric("x", [], *summed),)))] == [message]
+
+
+def test_names_that_the_aggregator_writes_itself_are_reserved():
+    """Every series of our own, as the documentation lists them, is refused in a profile."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "own-series.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `fleet:")]
+    names = [name for row in rows for name in re.findall(r"`fleet:(\w+)`", row)]
+    assert len(names) > 15
+    for name in names:
+        own = metric(name, [], candidate("c", expr="sum(x{$sel})"))
+        messages = [problem.message for problem in lint(Profile((own,)))]
+        assert "the aggregator writes series of this name itself" in messages
+
+
+@pytest.mark.parametrize(
+    ("expr", "message"),
+    [
+        ('sum by (a) (rate({b="c",$sel}[$window])', "does not parse"),
+        ('sum by (a) (rate({b="c,$sel}[$window]))', "does not parse"),
+        ('rate({b="c",$sel}[$window])', "must begin with an aggregation"),
+        ('sum by (a) (rate({b="c"}[$window]))', "does not end with $sel"),
+        ("sum by (a) (rate({$sel}[$window]))", "selects every stream"),
+        ('sum by (a) (rate({b="c",$sel}[5m]))', "reads [5m]; write [$window] and set window"),
+        ('sum by (d) (rate({b="c",$sel}[$window]))', "returns the label d, which nothing uses"),
+        ("sum by (a) (rate(x[$window]))", "selects no streams"),
+    ],
+)
+def test_mistakes_in_log_queries_are_found(expr: str, message: str):
+    """What is asked of Loki is checked too, as far as that goes without its parser."""
+    wrong = metric("x", ["a"], candidate("c", expr=expr), source="loki", window="5m", interval="5m")
+    assert any(message in problem.message for problem in lint(Profile((wrong,))))
 
 
 @pytest.mark.parametrize(

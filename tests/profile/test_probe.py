@@ -14,7 +14,12 @@ from aggregator.profile.probe import (
 from tests.profile.profiles import ERRORS, REQUESTS, WORKLOADS, candidate, metric, row
 
 KILLS = metric(
-    "kills", [], candidate("a"), candidate("b"), empty_means="zero", presence="there{$sel}"
+    "kills",
+    [],
+    candidate("a"),
+    candidate("b", presence="own{$sel}"),
+    empty_means="zero",
+    presence="there{$sel}",
 )
 READY = metric("ready", [], candidate("a"), candidate("b"), presence="there{$sel}")
 PROFILE = Profile((ERRORS, REQUESTS, WORKLOADS, KILLS, READY))
@@ -49,10 +54,25 @@ def test_a_derived_metric_follows_its_source():
 
 
 def test_presence_binds_what_may_be_zero():
-    """Where empty means zero, the exporter's presence binds the first candidate; else nothing."""
-    assert bindings(("fleet:kills", "")) == [("fleet:kills", "a")]
+    """Where empty means zero, a candidate counts as able when its exporter is there."""
+    asked = {(probe.metric, probe.candidate): probe.expr for probe in probes(PROFILE)}
+    assert asked["fleet:kills", "a"] == "((a{$sel}) or on () there{$sel})"
+    assert asked["fleet:kills", "b"] == "((b{$sel}) or on () own{$sel})"
+    assert asked["fleet:ready", "a"] == "a{$sel}"
     assert bindings(("fleet:kills", ""), ("fleet:kills", "b")) == [("fleet:kills", "b")]
     assert bindings(("fleet:ready", "")) == []
+
+
+def test_the_first_of_each_is_bound():
+    """Of the candidates with one constant the first with data is bound, for every constant."""
+    points = metric(
+        "points",
+        ["point"],
+        *(candidate(name, const={"point": name[0]}) for name in ("up1", "up2", "client1")),
+        each=["point"],
+    )
+    found = [probe for probe in probes(Profile((points,))) if probe.candidate != "up1"]
+    assert [item.candidate.id for item in bind(Profile((points,)), found)] == ["up2", "client1"]
 
 
 def test_an_answer_names_the_probes_with_data():
