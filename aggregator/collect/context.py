@@ -113,15 +113,6 @@ def partial_reason(answer: Answer) -> str:
     return ""
 
 
-def limit_reason(cut: int, limit: int) -> str:
-    """Return that series are not stored because of the cluster's limit, or nothing if none is."""
-    if not cut:
-        return ""
-    return (
-        f"{cut} series above the limit of {limit} are not stored; raise limits.series or ask less"
-    )
-
-
 def gap_reason(context: Context, cluster: str, *, started: bool) -> str:
     """Return why there is a gap; *started* tells that this process has collected before."""
     if not started:

@@ -12,6 +12,7 @@ from aggregator import telemetry
 from aggregator.collect.backfill import HISTORY_MS, Backfill
 from aggregator.collect.binding import Binder
 from aggregator.collect.bisect import ping
+from aggregator.collect.budget import NewSeries
 from aggregator.collect.context import Context, QueueFullError, UntilClosed
 from aggregator.collect.endpoint import Endpoint
 from aggregator.collect.identity import SeriesCache
@@ -21,7 +22,7 @@ from aggregator.collect.requests import Requests
 from aggregator.collect.schedule import grid_time
 from aggregator.collect.staleness import markers
 from aggregator.errors import SourceError, SourceRejectedError, SourceUnreachableError, StoreError
-from aggregator.fleet.health import Outcome
+from aggregator.fleet.health import Dropped, Outcome
 from aggregator.fleet.registry import Cluster
 from aggregator.fleet.subjects import group_subject
 from aggregator.profile.format import Bound, Profile, Source
@@ -63,10 +64,14 @@ class ClusterCollector:
         self._source = open_source(cluster)
         self._endpoint = Endpoint(cluster)
         self._binder = Binder(cluster, profile.served_by(Source.PROMETHEUS), context)
-        self._metrics = RecordedMetrics(cluster, context)
+        limit = cluster.collect.limits.series  # of recorded and of raw series, each
+        self._metrics = RecordedMetrics(cluster, context, NewSeries(limit, context.now))
         self._backfill = Backfill(cluster, context, self._metrics)
-        cache = SeriesCache(cluster, context)
-        self._copies = [RawCopy(cluster, raw, context, cache) for raw in cluster.collect.raw]
+        new = NewSeries(limit, context.now)
+        self._copies = [
+            RawCopy(cluster, raw, context, SeriesCache(cluster, context, new))
+            for raw in cluster.collect.raw
+        ]
         self._requests = Requests(cluster, context, self._metrics)
         self._known = context.watermarks.of(cluster.name)
         self._read_back = False
@@ -228,9 +233,11 @@ class ClusterCollector:
         if collected.there is not None:
             self._binder.observe(batch.bound, collected.there, time_ms)
         for subject in batch.subjects:
-            self._context.health.note(self.cluster.name, subject, collected.missing)
-        if collected.missing:
-            progress.partial.append(collected.missing)
+            dropped = collected.dropped.get(subject)
+            note = collected.partial or ("" if dropped is None else dropped.text)
+            self._context.health.note(self.cluster.name, subject, note)
+        if collected.partial:
+            progress.partial.append(collected.partial)
 
     def _plan_history(self, new: Sequence[Bound], time_ms: int) -> None:
         """Read back what was bound just now; at first everything, from where its data ends."""
@@ -275,6 +282,7 @@ class ClusterCollector:
         for kind, count in counts.items():
             telemetry.CLUSTER_SERIES.labels(name, kind).set(count)
             self._context.health.count_series(name, kind, count)
+        self._say_dropped(progress)
         if progress.errors:
             error = progress.errors[0]
             telemetry.COLLECTIONS.labels(name, str(error.kind)).inc()
@@ -285,3 +293,18 @@ class ClusterCollector:
         telemetry.COLLECTIONS.labels(name, "partial" if progress.partial else "ok").inc()
         partial = progress.partial[0] if progress.partial else ""
         return Outcome(now_ms, answered=True, error=partial, kind="partial" if partial else "")
+
+    def _say_dropped(self, progress: _Progress) -> None:
+        """Note what the budget left out of fleet metrics; a subject may be in several batches."""
+        worst: dict[str, Dropped | None] = {}
+        for batch in self._requests.batches:
+            for subject in batch.subjects:
+                worst.setdefault(subject, None)
+            for subject, dropped in ({} if batch.layout is None else batch.layout.dropped).items():
+                before = worst[subject]
+                if before is None or dropped.series > before.series:
+                    worst[subject] = dropped
+        for subject, one in worst.items():
+            self._context.health.drop(self.cluster.name, subject, one, self._time_ms)
+            if one is not None:
+                progress.partial.append(one.text)

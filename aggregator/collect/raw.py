@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aggregator.collect.context import Context, gap_reason, limit_reason, partial_reason
+from aggregator.collect.context import Context, gap_reason, partial_reason
 from aggregator.collect.identity import RawLayout, SeriesCache
 from aggregator.collect.staleness import markers, vanished
 from aggregator.errors import SourceError, SourceMalformedError
@@ -161,7 +161,9 @@ class RawCopy:
         if until is not None and oldest > until and not partial:
             self._record_gap(until, oldest)
         self.count = layout.count
-        return partial or limit_reason(layout.cut, limit)
+        dropped = layout.dropped
+        self.context.health.drop(self.cluster.name, self.subject, dropped, time_ms)
+        return partial or ("" if dropped is None else dropped.text)
 
     def ids(self) -> Ids:
         """Return the ids that may be visible: of the last answers, complete or not."""
@@ -188,7 +190,7 @@ class RawCopy:
     def _store(self, source: PrometheusSource, window: Window, partial: str, limit: int) -> None:
         time_ms, layout = window.sent.time_ms, window.sent.layout
         block, alive = window.block, self._alive
-        if not (partial or layout.cut or self._is_settled(layout, window.fresh)):
+        if not (partial or layout.dropped or self._is_settled(layout, window.fresh)):
             there = self._ask_alive(source, time_ms, limit)
             if there is not None:
                 candidates = np.union1d(alive, layout.ids[window.fresh & layout.kept])
@@ -211,7 +213,7 @@ class RawCopy:
         """Return the ids that the source shows at *time_ms*, None if it shows only a part."""
         answer = source.instant(self.expr, time_ms, known=self.cache.digest(self._instant))
         self._instant = layout = self._layout(answer, self._instant, limit)
-        if layout.cut or partial_reason(answer):
+        if layout.dropped is not None or partial_reason(answer):
             return None
         return np.sort(layout.ids[layout.kept])
 

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
+import orjson
+import xxhash
+from numpy.typing import NDArray
 
-from aggregator.collect.context import Context, gap_reason, limit_reason, partial_reason
+from aggregator.collect.budget import Admitted, NewSeries, admit, blamed, sampled
+from aggregator.collect.context import Context, gap_reason, partial_reason
 from aggregator.collect.staleness import vanished
 from aggregator.errors import SourceMalformedError
+from aggregator.fleet.health import Dropped
 from aggregator.fleet.registry import Cluster
 from aggregator.fleet.subjects import group_subject
 from aggregator.model.arrays import Bools, Ids, Ints
@@ -17,13 +23,17 @@ from aggregator.profile.format import Bound
 from aggregator.profile.normalize import Normalized, normalize
 from aggregator.sources.prometheus import Answer, PrometheusSource
 
+_Hashes: TypeAlias = NDArray[np.uint64]
+_SORTED = orjson.OPT_SORT_KEYS
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How an answer's rows become stored series, valid while the answer's digest stays the same.
 
     `ids` has one entry for each stored series of `normalized`, 0 where `kept` is False; `metric`
-    is the position of each series' metric in `metrics`.
+    is the position of each series' metric in `metrics`, and `dropped` what the cluster's budget
+    leaves out, by subject.
     """
 
     digest: bytes
@@ -33,6 +43,7 @@ class Layout:
     kept: Bools
     metric: Ints
     metrics: tuple[str, ...]
+    dropped: Mapping[str, Dropped]
 
     def present(self, there: Bools) -> Bools:
         """Return which series exist at any step, given `[series, steps]`."""
@@ -73,9 +84,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What came of one batch: what is missing, and which of its metrics a whole answer had."""
+    """What came of one batch: why it may lack data, and what the budget left out of each subject.
 
-    missing: str
+    `there` tells which of its metrics a whole answer had.
+    """
+
+    partial: str
+    dropped: Mapping[str, Dropped]
     there: Bools | None
 
 
@@ -85,14 +100,20 @@ class RecordedMetrics:
 
     `_live` holds the ids of each metric's last complete answer, which tells what has vanished, and
     `_handed_ms` the newest instant of each subject that was handed to the writer. The series of a
-    metric that is `incomplete`, because a part of it is in quarantine, do not end.
+    metric that is `incomplete`, because a part of it is in quarantine, do not end. `batches` are
+    those of now, `new` is what the cluster may still bring, and `_seen` has the hashes of each
+    metric's series in its last two layouts.
     """
 
     cluster: Cluster
     context: Context
+    new: NewSeries
+    batches: Sequence[Batch] = ()
     incomplete: frozenset[str] = frozenset()
     _live: dict[str, Ids] = field(default_factory=dict)
     _handed_ms: dict[str, int] = field(default_factory=dict)
+    _seen: dict[str, tuple[_Hashes, _Hashes]] = field(default_factory=dict)
+    _generation: int = -1
 
     def collect(self, source: PrometheusSource, batch: Batch, time_ms: int) -> Collected:
         """Ask for *batch* at *time_ms* and store the answer; return what came of it.
@@ -124,10 +145,9 @@ class RecordedMetrics:
         if not partial:
             self._record_gaps(batch, gaps, time_ms)
         batch.count = int(present.sum())
-        cut = int(np.count_nonzero(~layout.kept))
-        missing = partial or limit_reason(cut, self.cluster.collect.limits.series)
         rows = np.bincount(layout.normalized.rule[present], minlength=len(batch.bound))
-        return Collected(missing, None if partial or cut else rows > 0)
+        whole = not partial and not layout.dropped
+        return Collected(partial, layout.dropped, rows > 0 if whole else None)
 
     def ids(self, batches: Iterable[Batch]) -> Ids:
         """Return the ids that may be visible: of the last answers, complete or not."""
@@ -143,19 +163,63 @@ class RecordedMetrics:
         cluster, metrics = self.cluster, answer.metrics or ()
         generation = self.context.series.generation
         normalized = normalize(metrics, batch.bound, cluster.name, cluster.region)
-        kept, cut = _within(cluster.collect.limits.series, normalized.labels)
-        ids = np.zeros(kept.size, np.uint32)
-        chosen = [normalized.labels[row] for row in np.flatnonzero(kept)]
-        ids[kept] = self.context.series.series_ids(chosen)
-        self.context.reject(cluster.name, {**normalized.rejected, "series_limit": cut})
         names = [bound.metric.name for bound in batch.bound]
         unique = tuple(dict.fromkeys(names))
         position = np.array([unique.index(name) for name in names], dtype=np.int64)
+        metric = position[normalized.rule]
+        admitted = self._admit(batch, normalized.labels, metric, unique)
+        ids = np.zeros(metric.size, np.uint32)
+        chosen = [normalized.labels[row] for row in np.flatnonzero(admitted.kept)]
+        ids[admitted.kept] = self.context.series.series_ids(chosen)
+        counts = {"series_limit": admitted.over, "new_series_limit": admitted.churned}
+        self.context.reject(cluster.name, {**normalized.rejected, **counts})
+        dropped = self._dropped(batch, normalized.labels, admitted)
         slim = replace(normalized, labels=[])  # a million label sets would fill the memory
         batch.layout = Layout(
-            answer.digest, generation, slim, ids, kept, position[normalized.rule], unique
+            answer.digest, generation, slim, ids, admitted.kept, metric, unique, dropped
         )
         return batch.layout
+
+    def _admit(
+        self, batch: Batch, labels: Sequence[dict[str, str]], metric: Ints, names: Sequence[str]
+    ) -> Admitted:
+        """Choose which series are stored, those first that the last two answers had."""
+        if self.context.series.generation != self._generation:
+            self._generation = self.context.series.generation
+            self._seen.clear()
+            self.new.begin()
+        hashed = (xxhash.xxh3_64_intdigest(orjson.dumps(each, option=_SORTED)) for each in labels)
+        keys = np.fromiter(hashed, np.uint64, len(labels))
+        known = np.zeros(keys.size, np.bool_)
+        for number, name in enumerate(names):
+            rows = metric == number
+            known[rows] = np.isin(keys[rows], np.concatenate(self._seen.get(name, _UNSEEN)))
+        others = (one.count for one in self.batches if one.keys.isdisjoint(batch.keys))
+        room = max(0, self.new.limit - sum(others))
+        admitted = admit(known, lambda row: sorted(labels[row].items()), room, self.new)
+        for number, name in enumerate(names):
+            before = self._seen.get(name, _UNSEEN)[0]
+            self._seen[name] = keys[(metric == number) & admitted.kept], before
+        return admitted
+
+    def _dropped(
+        self, batch: Batch, labels: Sequence[dict[str, str]], admitted: Admitted
+    ) -> dict[str, Dropped]:
+        """Return what is left out, by subject."""
+        if not admitted.cut:
+            return {}
+        groups = {item.metric.name: group_subject(item.metric.group) for item in batch.bound}
+        left_out = np.flatnonzero(~admitted.kept)
+        by_subject: dict[str, list[int]] = {}
+        for row in left_out.tolist():
+            by_subject.setdefault(groups[labels[row]["__name__"]], []).append(row)
+        dropped = {}
+        for subject, rows in by_subject.items():
+            some = [labels[row] for row in sampled(np.array(rows, np.int64))]
+            one = blamed(some, admitted, self.new.limit)
+            if one is not None:
+                dropped[subject] = replace(one, series=len(rows))
+        return dropped
 
     def _changes(self, batch: Batch, layout: Layout, present: Bools) -> dict[str, Ids]:
         """Return the ids of each metric whose series are not those of its last answer."""
@@ -214,6 +278,7 @@ class RecordedMetrics:
 
 
 _NONE: Ids = np.empty(0, np.uint32)
+_UNSEEN: tuple[_Hashes, _Hashes] = np.empty(0, np.uint64), np.empty(0, np.uint64)
 
 
 def subjects_of(
@@ -224,14 +289,3 @@ def subjects_of(
     found = np.unique(layout.metric[present]).tolist()
     with_data = {groups[layout.metrics[position]] for position in found}
     return sorted(with_data), sorted(set(groups.values()) - with_data)
-
-
-def _within(limit: int, labels: Sequence[Mapping[str, str]]) -> tuple[Bools, int]:
-    """Return which series the limit leaves, always the same ones, and how many are cut."""
-    kept = np.ones(len(labels), np.bool_)
-    cut = len(labels) - limit
-    if cut <= 0:
-        return kept, 0
-    order = sorted(range(len(labels)), key=lambda row: sorted(labels[row].items()))
-    kept[order[limit:]] = False
-    return kept, cut

@@ -59,6 +59,7 @@ class Requests:
         parts = [part for whole in batches(asked, selector=selector) for part in self._parts(whole)]
         made = [Batch.of(part, selector) for part in parts]
         self.batches = [known.get(batch.keys, batch) for batch in made]
+        self.metrics.batches = self.batches
 
     def smaller(
         self, batch: Batch, error: SourceError, source: PrometheusSource, time_ms: int

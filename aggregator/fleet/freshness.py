@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Protocol
 
-from aggregator.fleet.health import Health, HealthBoard
+from aggregator.fleet.health import Dropped, Health, HealthBoard
 from aggregator.fleet.registry import Cluster, Registry
 from aggregator.fleet.subjects import (
     Subject,
@@ -82,6 +82,7 @@ class Unit:
     data_until_ms: int | None
     first_data_ms: int | None
     answered_ms: int | None
+    dropped: Dropped | None
 
 
 def least_fresh_ms(units: Iterable[Unit]) -> int | None:
@@ -143,7 +144,8 @@ class Freshness:
         """Return a line for each cluster whose data a query misses, worst first, at most six.
 
         A query misses data if it reads time that an expected unit does not cover, because it is
-        not ok or because the gap ledger has an open gap there. Only *clusters* are named, if given.
+        not ok, because the gap ledger has an open gap there, or because the cluster's budget leaves
+        series out at present. Only *clusters* are named, if given.
         """
         worst: dict[str, tuple[int, str]] = {}
         for read in reads:
@@ -198,7 +200,8 @@ def _unit(
     else:
         state = State.MISSING if mark.answered_ms >= tolerated else State.LATE
     answered = None if mark is None else mark.answered_ms
-    return Unit(cluster, subject, state, until, first, answered)
+    dropped = health.dropped.get(subject.name)
+    return Unit(cluster, subject, state, until, first, answered, dropped)
 
 
 def _raw_names(cluster: Cluster, health: Health) -> dict[str, frozenset[str]]:
@@ -230,6 +233,9 @@ def _missed(unit: Unit, gaps: Sequence[Gap], read: Read, now_ms: int) -> tuple[i
         if gap.start_ms < read.end_ms and read.start_ms < gap.end_ms:
             span = f"from {_clock(gap.start_ms)} to {_clock(gap.end_ms)}"
             return len(SEVERITY), f"{who}: {unit.subject.name} has a gap {span}: {gap.reason}"
+    dropped = unit.dropped
+    if dropped is not None and dropped.since_ms <= read.end_ms:
+        return len(SEVERITY) + 1, f"{who}: {unit.subject.name}: {dropped.text}"
     return None
 
 

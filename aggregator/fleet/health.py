@@ -6,6 +6,36 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """Series of one subject that the cluster's budget leaves out of the last answer.
+
+    They are above the `limit`, or `new` ones of more than so many in an hour. `metric` has most of
+    them, and `label` tells most of those apart, by at least `values` values.
+    """
+
+    series: int
+    limit: int
+    new: bool
+    metric: str = ""
+    label: str = ""
+    values: int = 0
+    since_ms: int = 0
+
+    @property
+    def text(self) -> str:
+        """What is left out, who is to blame and what to do."""
+        what = (
+            f"{self.series} new series are not stored, of more than {self.limit} in an hour"
+            if self.new
+            else f"{self.series} series above the limit of {self.limit} are not stored"
+        )
+        blame = f"; most are {self.metric}" if self.metric else ""
+        if self.label:
+            blame += f", told apart by {self.label} ({self.values} values or more)"
+        return f"{what}{blame}; raise limits.series or ask less"
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """What came of one fleet metric since this process started.
 
@@ -24,7 +54,8 @@ class Health:
 
     `failures` counts the cycles that failed in a row, and `open_until_ms` is set while the circuit
     breaker keeps us from asking. `error` says what is wrong and what to do, `kind` names it.
-    `names` has the metric names seen for each raw subject, `served` what came of fleet metrics.
+    `names` has the metric names seen for each raw subject, `served` what came of fleet metrics,
+    `dropped` by subject what the budget leaves out.
     `clock_offset_ms` is by how much the cluster's clock is ahead of ours, to the second.
     """
 
@@ -42,6 +73,7 @@ class Health:
     quarantined: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
     served: Mapping[str, Served] = field(default_factory=dict)
+    dropped: Mapping[str, Dropped] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
@@ -129,6 +161,20 @@ class HealthBoard:
     def serve(self, cluster: str, served: Mapping[str, Served]) -> None:
         """Note what came of some fleet metrics."""
         self._change(cluster, lambda health: replace(health, served={**health.served, **served}))
+
+    def drop(self, cluster: str, subject: str, dropped: Dropped | None, now_ms: int) -> None:
+        """Note what the budget leaves out of a subject at present, None if nothing."""
+
+        def changed(health: Health) -> Health:
+            rest = {name: one for name, one in health.dropped.items() if name != subject}
+            if dropped is not None:
+                before = health.dropped.get(subject)
+                since_ms = now_ms if before is None else before.since_ms
+                rest[subject] = replace(dropped, since_ms=since_ms)
+            return replace(health, dropped=rest)
+
+        if dropped is not None or subject in self.get(cluster).dropped:
+            self._change(cluster, changed)
 
     def forget(self, cluster: str) -> None:
         """Drop a cluster that left the registry."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from aggregator.collect.budget import NewSeries
 from aggregator.collect.context import Context
 from aggregator.collect.cycle import ClusterCollector
 from aggregator.collect.identity import RawLayout, SeriesCache
@@ -271,7 +272,7 @@ def test_selector_of_the_cluster(stage: Stage):
         replace(cluster, prometheus=settings),
         RawSelector(match='up{job=~"a|b"}'),
         stage.context,
-        SeriesCache(cluster, stage.context),
+        SeriesCache(cluster, stage.context, NewSeries(9, stage.context.now)),
     )
     assert copy.expr == '{job=~"a|b",__name__="up",cluster="prod"}'
 
@@ -320,7 +321,7 @@ def test_take_against_a_plain_loop(seed: int):
             layout = sent.layout
         else:
             ids = np.array(list(shown), np.uint32) + 1
-            layout = RawLayout(b"", 0, ids, np.ones(ids.size, np.bool_), cut=0)
+            layout = RawLayout(b"", 0, ids, np.ones(ids.size, np.bool_))
         window = take(answer(shown), layout, (left, time_ms), until, sent)
         if rng.random() < 0.8:  # stored
             sent, until, first = window.sent, time_ms, False
@@ -340,7 +341,7 @@ def test_take_against_a_plain_loop(seed: int):
 def test_cache_forgets_with_the_store(stage: Stage):
     """When the store forgot ids, every label set is asked for again."""
     cluster = stage.cluster()
-    cache = SeriesCache(cluster, stage.context)
+    cache = SeriesCache(cluster, stage.context, NewSeries(9_999, stage.context.now))
     layout, _ = cache.layout(b"d", [UP.encode()], 10)
     assert cache.digest(layout) == b"d"
     stage.store._generation += 1
