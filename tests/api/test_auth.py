@@ -67,6 +67,39 @@ def test_token_file(tmp_path):
     assert auth.caller(_bearer("third"), "")
 
 
+def test_match():
+    """A token's match comes with who shows it."""
+    auth = _authenticator(tokens=[{"name": "a", "token": "x", "match": 'region="europe"'}])
+    caller = auth.caller(_bearer("x"), "")
+    assert [str(matcher) for matcher in caller.scope] == ['region="europe"']
+
+
+def test_same_secret(tmp_path):
+    """Two tokens with one secret are an error, and refused when a file comes to hold another's."""
+    file, now = tmp_path / "token", [0.0]
+    file.write_text("view")
+    shared = [*TOKENS, {"name": "a", "token_file": str(file)}]
+    with pytest.raises(
+        ConfigError, match=r"tokens\[2\]: a and grafana have the same secret"
+    ) as told:
+        _authenticator(tokens=shared)
+    assert "view" not in str(told.value)
+    file.write_text("own")
+    auth = _authenticator(lambda: now[0], tokens=shared)
+    assert auth.caller(_bearer("view"), "") == Caller("grafana", Role.VIEWER)
+    file.write_text("change")
+    now[0] += 2
+    assert auth.caller(_bearer("change"), "") is None
+    assert auth.caller(_bearer("view"), "") == Caller("grafana", Role.VIEWER)
+
+
+def test_secret_outside_of_ascii():
+    """A token is compared by the bytes that were sent."""
+    auth = _authenticator(tokens=[{"name": "a", "token": "gr\u00fcn"}])
+    sent = "grün".encode().decode("latin-1")
+    assert auth.caller({"authorization": f"Bearer {sent}"}, "")
+
+
 def test_unreadable_token_file(tmp_path):
     """A token file that cannot be read at the start is a configuration error with its place."""
     tokens = [*TOKENS, {"name": "a", "token_file": str(tmp_path / "none")}]

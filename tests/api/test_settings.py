@@ -38,3 +38,22 @@ def test_tokens():
         with pytest.raises(ValidationError) as caught:
             ApiSettings.model_validate({"tokens": tokens})
         assert "planted-secret" not in str(caught.value)
+
+
+def test_match():
+    """A match is matchers as in PromQL's braces; one that restricts nothing by mistake is none."""
+    token = {"name": "a", "token": "x", "match": 'region="europe", cluster!~"test.*"'}
+    [made] = ApiSettings.model_validate({"tokens": [token]}).tokens
+    assert [str(matcher) for matcher in made.scope] == ['region="europe"', 'cluster!~"test.*"']
+    for match in (
+        "",
+        " ",
+        ",",
+        "up",
+        'region=~"("',
+        'region="a"} or {b="c"',
+        'up{region="a"}',
+        "#",
+    ):
+        with pytest.raises(ValidationError, match="match"):
+            ApiSettings.model_validate({"tokens": [{**token, "match": match}]})
