@@ -63,8 +63,10 @@ def metrics_page() -> str:
 
 def _row(metric: FleetMetric) -> str:
     labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
-    between = " *and* " if metric.candidates[0].merge is not None else ", "
-    served = between.join(f"{one.id} ({one.quality.value})" for one in metric.candidates)
+    served = ""
+    for one in metric.candidates:
+        between = "" if not served else " *and* " if one.merge is not None else ", "
+        served += f"{between}{one.id} ({one.quality.value})"
     if metric.source is Source.LOKI:
         served += "; asked of Loki"
     return f"| `{metric.name}` | {metric.unit.value} | {labels} | {metric.help} | {served} |"

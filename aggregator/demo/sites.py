@@ -14,6 +14,7 @@ class Ingress(Enum):
     NGINX = "ingress-nginx"
     NGINX_EXPORTED = "ingress-nginx, without honor_labels"
     TRAEFIK = "traefik"
+    ISTIO = "istio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Pod:
 
 
 SITES: tuple[Site, ...] = (
-    Site("ap-south-1-prod", "india", 11, 4, Ingress.NGINX, 0.8),
+    Site("ap-south-1-prod", "india", 11, 4, Ingress.ISTIO, 0.8),
     Site("eu-west-1-prod", "europe", 23, 5, Ingress.NGINX_EXPORTED, 1.2, affected=True),
     Site("eu-central-1-prod", "europe", 37, 4, Ingress.NGINX, 1.0, affected=True),
     Site("us-east-1-prod", "us", 53, 4, Ingress.TRAEFIK, 1.1),

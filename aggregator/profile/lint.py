@@ -110,9 +110,9 @@ def _name(metric: FleetMetric) -> Iterator[str]:
 
 def _choice(metric: FleetMetric) -> Iterator[str]:
     """Report candidates that cannot be chosen from as they say."""
-    merged = {candidate.merge for candidate in metric.candidates}
-    if len(merged) > 1:
-        yield "some candidates have merge: union and others have not"
+    merged = [candidate.merge is not None for candidate in metric.candidates]
+    if merged != sorted(merged, reverse=True):
+        yield "candidates with merge: union come first, those for where none of them has data last"
     first: dict[str, str] = {}
     for candidate in metric.candidates:
         asked = candidate.expr or str(candidate.derive)

@@ -103,7 +103,7 @@ def bind(profile: Profile, found: Collection[Probe]) -> list[Bound]:
     """Return what to collect from a cluster that has data for *found*.
 
     Of each metric the first candidate with data (of each value of `each`), or with `merge: union`
-    each of them. What is derived follows its source.
+    each of these. What is derived follows its source.
     """
     keys = {(probe.metric, probe.candidate) for probe in found}
     chosen: list[Bound] = []

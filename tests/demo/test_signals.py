@@ -71,7 +71,7 @@ def test_values_depend_on_nothing_but_their_arguments() -> None:
 def test_an_incident_shows_in_europe_only() -> None:
     """After the rollout 503s rise in an affected cluster and nowhere else."""
     europe = total(SITES[2], "nginx_ingress_controller_requests", status="503")
-    india = total(SITES[0], "nginx_ingress_controller_requests", status="503")
+    india = total(SITES[0], "istio_requests_total", response_code="503")
     assert europe[-1] - europe[-21] > 20 * (europe[20] - europe[0] + 1)
     assert india[-1] - india[-21] < 3 * (india[20] - india[0] + 1)
 

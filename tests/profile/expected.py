@@ -269,11 +269,10 @@ def api_latency(text: Text) -> Values:
 
 
 def etcd_latency(text: Text) -> Values:
-    """Return the 99th percentile of three operations."""
+    """Return the 99th percentile of two operations."""
     names = {
         "wal_fsync": "etcd_disk_wal_fsync_duration_seconds_bucket",
         "backend_commit": "etcd_disk_backend_commit_duration_seconds_bucket",
-        "apiserver_request": "etcd_request_duration_seconds_bucket",
     }
     return {(key,): quantile(0.99, histogram(text.rows(name))) for key, name in names.items()}
 

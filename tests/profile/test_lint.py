@@ -92,13 +92,13 @@ def test_presence_is_checked():
     [
         ((candidate("a"), candidate("b", expr="a{$sel}")), "b asks for the same as a"),
         (
-            (candidate("a", merge="union"), candidate("b")),
-            "some candidates have merge: union and others have not",
+            (candidate("a"), candidate("b", merge="union")),
+            "candidates with merge: union come first, those for where none of them has data last",
         ),
     ],
 )
 def test_candidates_can_be_chosen_from(candidates: tuple[Candidate, ...], message: str):
-    """Candidates differ, and all or none of them are bound together."""
+    """Candidates differ, and what is bound together stands before what is not."""
     summed = [one.model_copy(update={"expr": f"sum({one.expr})"}) for one in candidates]
     assert [problem.message for problem in lint(Profile((metric("x", [], *summed),)))] == [message]
 

@@ -45,6 +45,16 @@ def test_of_a_union_every_candidate_with_data_is_bound():
     assert bindings(found[1]) == [found[1]]
 
 
+def test_what_follows_a_union_serves_where_nothing_of_it_does():
+    """A candidate without `merge` is bound only if none of the union has data."""
+    lag = metric(
+        "lag", [], candidate("a", merge="union"), candidate("b", merge="union"), candidate("c")
+    )
+    asked = probes(Profile((lag,)))
+    assert [item.candidate.id for item in bind(Profile((lag,)), asked)] == ["a", "b"]
+    assert [item.candidate.id for item in bind(Profile((lag,)), asked[2:])] == ["c"]
+
+
 def test_a_derived_metric_follows_its_source():
     """What is derived is bound when its source is, and stands in the profile's order."""
     assert bindings(("fleet:requests_per_second", "nginx")) == [

@@ -1,4 +1,4 @@
-"""ingress-nginx and Traefik: requests, errors and latency, each in its own words."""
+"""ingress-nginx, Traefik and Istio: requests, errors and latency, each in its own words."""
 
 import math
 from collections.abc import Mapping
@@ -8,12 +8,13 @@ from aggregator.demo.sites import Ingress, Site, Workload, served
 
 _NGINX_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TRAEFIK_BUCKETS = (0.1, 0.3, 1.2, 5.0)  # Traefik's default, and all it has
+_ISTIO_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _USUAL_MEDIAN, _SLOW_MEDIAN, _SPREAD = 0.06, 2.2, 0.6
 
 
 def signals(site: Site) -> list[Signal]:
     """Return the series of the ingress controller of *site*."""
-    make = _traefik if site.ingress is Ingress.TRAEFIK else _nginx
+    make = {Ingress.TRAEFIK: _traefik, Ingress.ISTIO: _istio}.get(site.ingress, _nginx)
     job = {"job": site.ingress.value.split(",")[0], "instance": "10.0.0.5:10254"}
     found = [Signal({"__name__": "up", **job}, {CONSTANT: 1.0})]
     for workload in served():
@@ -64,6 +65,33 @@ def _traefik(site: Site, workload: Workload, job: Mapping[str, str]) -> list[Sig
     )
 
 
+def _istio(site: Site, workload: Workload, job: Mapping[str, str]) -> list[Signal]:
+    place = {
+        **job,
+        "reporter": "source",
+        "source_workload": "istio-ingressgateway",
+        "source_workload_namespace": "istio-system",
+        "destination_service_namespace": workload.namespace,
+        "destination_service_name": workload.name,
+        "destination_workload": workload.name,
+        "request_protocol": "http",
+    }
+    found = [
+        Signal(
+            {"__name__": "istio_requests_total", **place, "response_code": status},
+            mix,
+            counter=True,
+            whole=True,
+        )
+        for status, mix in _by_status(site, workload).items()
+    ]
+    name = "istio_request_duration_milliseconds"
+    place["response_code"] = "200"
+    return found + _histogram(
+        name, place, site, workload, bounds=_ISTIO_BUCKETS, extra_seconds=0.0, per_second=1000.0
+    )
+
+
 def _traffic(site: Site, workload: Workload) -> dict[str, float]:
     return rhythm(f"{site.name}/{workload.name}", workload.requests * site.load, 0.6)
 
@@ -94,17 +122,21 @@ def _histogram(
     *,
     bounds: tuple[float, ...],
     extra_seconds: float,
+    per_second: float = 1.0,
 ) -> list[Signal]:
-    """Return buckets, sum and count of a mixture of usual and slow requests."""
+    """Return buckets, sum and count of a mixture of usual and slow requests.
+
+    *bounds* are in seconds; the histogram's unit is *per_second* times smaller.
+    """
     traffic, slow = _traffic(site, workload), _hit(site, workload, 0.9)
     found = []
     for bound in (*bounds, math.inf):
         usual = _below(bound, _USUAL_MEDIAN + extra_seconds)
         mix = scaled(traffic, usual, latency=slow * (_below(bound, _SLOW_MEDIAN) - usual))
-        text = "+Inf" if bound == math.inf else f"{bound:g}"
+        text = "+Inf" if bound == math.inf else f"{bound * per_second:g}"
         labels = {"__name__": f"{name}_bucket", **place, "le": text}
         found.append(Signal(labels, mix, counter=True, whole=True))
-    mean = math.exp(_SPREAD**2 / 2)
+    mean = math.exp(_SPREAD**2 / 2) * per_second
     total = scaled(
         traffic,
         (_USUAL_MEDIAN + extra_seconds) * mean,

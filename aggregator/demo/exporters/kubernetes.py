@@ -7,6 +7,8 @@ from aggregator.demo.sites import ROLLED_OUT, WORKLOADS, Pod, Site, Workload
 
 _MIB = 2**20
 _KSM = {"job": "kube-state-metrics", "instance": "10.0.0.9:8080"}
+_VERSION = "v1.35.1"
+_NAMESPACES = sorted({workload.namespace for workload in WORKLOADS})
 _PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 
 
@@ -14,6 +16,11 @@ def signals(site: Site, pods: Sequence[Pod]) -> list[Signal]:
     """Return the series about nodes, workloads, pods and containers of *site*."""
     return [
         _ksm("up", {}, 1.0),
+        *_api_server(),
+        *(
+            _ksm("kube_namespace_created", {"namespace": name}, EPOCH_SECONDS)
+            for name in _NAMESPACES
+        ),
         *(signal for node in site.node_names() for signal in _node(node)),
         *(signal for workload in WORKLOADS for signal in _deployment(site, workload)),
         *_replica_sets(pods),
@@ -28,9 +35,27 @@ def _ksm(name: str, labels: Mapping[str, str], value: float, pod: Pod | None = N
     return Signal(labels, {CONSTANT: value}, begin_ms=begin, end_ms=end)
 
 
+def _api_server() -> list[Signal]:
+    place = {"job": "apiserver", "instance": "10.0.0.1:6443"}
+    return [
+        Signal({"__name__": "up", **place}, {CONSTANT: 1.0}),
+        Signal(
+            {"__name__": "kubernetes_build_info", **place, "git_version": _VERSION}, {CONSTANT: 1.0}
+        ),
+    ]
+
+
 def _node(node: str) -> list[Signal]:
+    about = {
+        "kubelet_version": _VERSION,
+        "kernel_version": "6.12.48",
+        "os_image": "Debian GNU/Linux 13 (trixie)",
+        "container_runtime_version": "containerd://2.2.1",
+    }
     found = [
-        _ksm("kube_node_info", {"node": node, "kubelet_version": "v1.35.1"}, 1.0),
+        _ksm("kube_node_info", {"node": node, **about}, 1.0),
+        _ksm("kube_node_role", {"node": node, "role": "worker"}, 1.0),
+        _ksm("kube_node_created", {"node": node}, EPOCH_SECONDS),
         _ksm("kube_node_spec_unschedulable", {"node": node}, 0.0),
         Signal(
             {
@@ -105,6 +130,9 @@ def _pod(site: Site, pod: Pod) -> list[Signal]:
     found = [
         _ksm("kube_pod_info", {**labels, "node": pod.node, "pod_ip": pod.ip}, 1.0, pod),
         _ksm("kube_pod_owner", {**labels, **owner}, 1.0, pod),
+        _ksm(
+            "kube_pod_container_info", {**container, "image_spec": _image(pod.workload)}, 1.0, pod
+        ),
         *(
             _ksm(
                 "kube_pod_status_phase", {**labels, "phase": phase}, float(phase == "Running"), pod
@@ -128,6 +156,10 @@ def _pod(site: Site, pod: Pod) -> list[Signal]:
     return found
 
 
+def _image(workload: Workload) -> str:
+    return f"registry.example.com/{workload.namespace}/{workload.name}:1.4"
+
+
 def _container(site: Site, pod: Pod) -> list[Signal]:
     workload = pod.workload
     place = {
@@ -138,7 +170,7 @@ def _container(site: Site, pod: Pod) -> list[Signal]:
         "namespace": workload.namespace,
         "pod": pod.name,
         "container": workload.name,
-        "image": f"registry.example.com/{workload.namespace}/{workload.name}:1.4",
+        "image": _image(workload),
     }
     slow = 0.4 * workload.cores if site.affected and workload.uses_database else 0.0
     cpu = rhythm(pod.name + "/cpu", 0.6 * workload.cores * site.load, 0.5)

@@ -20,6 +20,7 @@ def _node(site: Site, node: str) -> list[Signal]:
         place |= {"instance": f"{node}:9100", "node": node}
     return [
         Signal({"__name__": "up", **place}, {CONSTANT: 1.0}),
+        Signal({"__name__": "node_uname_info", **place, "nodename": node}, {CONSTANT: 1.0}),
         *_cpu(site, node, place),
         *_memory(site, node, place),
         *_disk(site, node, place),
