@@ -62,7 +62,7 @@ class Backfill:
         """Read *bound* from *start_ms* to *end_ms*, instants of the grid; *series* is a guess."""
         interval = self.cluster.collect.interval
         steps = max(1, min(_PIECE_MS // interval, _MAX_SAMPLES // max(series, 1)))
-        for part in batches(bound):
+        for part in batches(bound, selector=self.cluster.prometheus.selector):
             batch = Batch.of(part, self.cluster.prometheus.selector)
             self._pending += pieces(batch, start_ms, end_ms, steps * interval)
         self._pending.sort(key=lambda piece: piece.end_ms)
