@@ -23,7 +23,7 @@ from aggregator.collect.collector import Collector
 from aggregator.collect.context import Context
 from aggregator.config.document import FleetConfig
 from aggregator.diagnose.overview import Overview, overview
-from aggregator.errors import ConfigError, StoreError
+from aggregator.errors import ConfigError, QueryError, StoreError
 from aggregator.fleet.freshness import Freshness
 from aggregator.fleet.health import HealthBoard
 from aggregator.fleet.registry import Registry
@@ -60,6 +60,7 @@ _FLUSH_SECONDS = 2.0
 _RECORD_SECONDS = 10.0
 _RULE_SECONDS = 30.0
 _RETENTION_SECONDS = 600.0
+_WARM_AGAIN_SECONDS = 60.0
 _FIRST_QUEUE_SECONDS = 5.0  # how long a cluster's first request may wait behind those of others
 
 
@@ -95,6 +96,7 @@ class Runtime:
         self._engine = Engine(self._store)
         self._writer = StoreWriter(self._store, flush_seconds=_flush_seconds(registry))
         self._retention = Loop("retention", self._forget_old)
+        self._warming = Loop("head", self._warm)
         self._bindings, self._gaps = Bindings(self._state), Gaps(self._state)
         context = Context(
             series=self._store,
@@ -135,6 +137,7 @@ class Runtime:
         self._started = time.monotonic()
         self._writer.start()
         self._retention.start()
+        self._warming.start()
         self._collector.start()
         if self._notifier is not None:
             self._notifier.start()
@@ -154,6 +157,7 @@ class Runtime:
             self._rules.stop()
             if self._notifier is not None:
                 self._notifier.stop()
+            self._warming.stop()
             self._retention.stop()
             self._writer.stop()
             self._collector.stop()
@@ -170,6 +174,7 @@ class Runtime:
         return Tools(
             query=self._rule_query,
             record=self._record,
+            settle=self._settle,
             notify=(lambda _alerts: None) if notifier is None else notifier.submit,
             freshness=self._freshness,
             now_ms=now_ms,
@@ -241,15 +246,29 @@ class Runtime:
         settle_memory()
         stopping.wait(_RETENTION_SECONDS)
 
+    def _warm(self, stopping: threading.Event) -> None:
+        """Bring what was stored last into memory, once; queries read the disk until then."""
+        try:
+            self._store.warm(stopping)
+        except (QueryError, StoreError) as error:
+            _LOG.warning("recent samples could not be read; tried again later", error=str(error))
+            stopping.wait(_WARM_AGAIN_SECONDS)
+        else:
+            stopping.wait()
+
     def _rule_query(self, expression: str, time_ms: int) -> QueryResult:
         return self._engine.instant(expression, time_ms, Budget(timeout_seconds=_RULE_SECONDS))
 
     def _record(self, series: Sequence[Mapping[str, str]], time_ms: int, values: Floats) -> None:
-        """Store one sample for each series and return when they are durable."""
+        """Hand one sample of each series to the writer."""
         ids = self._store.series_ids(series)
         block = SampleBlock(ids, np.full(ids.size, time_ms, dtype=np.int64), values)
-        stored = threading.Event()
-        if not self._writer.submit(block, stored.set, _RECORD_SECONDS):
+        if not self._writer.submit(block, lambda: None, _RECORD_SECONDS):
+            raise StoreError("the store is behind; see aggregator_writer_queue_samples")
+
+    def _settle(self) -> None:
+        """Return when all that rules recorded is stored."""
+        if not self._writer.settle(_RECORD_SECONDS):
             raise StoreError("the store is behind; see aggregator_writer_queue_samples")
 
 

@@ -32,6 +32,7 @@ from aggregator.rules.evaluate import (
     with_stale,
 )
 from aggregator.rules.groups import AlertingRule, RecordingRule, Rule, RuleGroup, rule_keys
+from aggregator.rules.order import reads_own
 from aggregator.rules.progress import Instant, Progress
 from aggregator.state.alerts import AlertStates
 
@@ -44,12 +45,14 @@ _CATCH_UP = 3
 class Tools:
     """What a group works with: everything outside the rules, as functions.
 
-    `query` runs an instant query at a time in ms, `record` stores one sample per label set, and
-    `now_ms` is the clock; `hold_ms` bounds how long an alert over several clusters is held.
+    `query` runs an instant query at a time in ms, `record` hands over one sample per label set,
+    `settle` returns when all that was handed over can be read, and `now_ms` is the clock;
+    `hold_ms` bounds how long an alert over several clusters is held.
     """
 
     query: Query
     record: Record
+    settle: Callable[[], None]
     notify: Callable[[Sequence[Alert]], None]
     freshness: Freshness
     now_ms: Callable[[], int]
@@ -99,6 +102,8 @@ class GroupRunner:
         self._tools = tools
         self._progress = Progress(tools.freshness)
         self._keys = rule_keys(group)
+        self._reads_own = dict(zip(self._keys, reads_own(group), strict=True))
+        self._unsettled = False
         self._alerts: dict[str, Alerts] = {
             key: {alert.labels: alert for alert in tools.states.load(key)} for key in self._keys
         }
@@ -155,7 +160,7 @@ class GroupRunner:
                 case AlertingRule():
                     self._run_alerting(key, rule, turn)
                 case RecordingRule():
-                    result = self._tools.query(rule.expr, turn.time_ms)
+                    result = self._query(key, rule, turn)
                     series = recorded_series(rule, found(result, self.group.limit))
                     self._write(key, series, self._instant(result, turn))
         except (QueryError, StoreError) as error:
@@ -164,10 +169,17 @@ class GroupRunner:
             return str(error)
         return ""
 
+    def _query(self, key: str, rule: Rule, turn: _Turn) -> QueryResult:
+        """Evaluate the rule's expression; it sees what the rules before it recorded."""
+        if self._unsettled and self._reads_own[key]:
+            self._tools.settle()
+            self._unsettled = False
+        return self._tools.query(rule.expr, turn.time_ms)
+
     def _run_alerting(self, key: str, rule: AlertingRule, turn: _Turn) -> None:
         before = self._alerts[key]
         try:
-            result = self._tools.query(rule.expr, turn.time_ms)
+            result = self._query(key, rule, turn)
             observations = observe(rule, found(result, self.group.limit))
         except (QueryError, StoreError) as error:
             self._settle(
@@ -209,6 +221,7 @@ class GroupRunner:
         if samples:
             values = np.fromiter(samples.values(), np.float64, len(samples))
             self._tools.record([dict(labels) for labels in samples], instant.time_ms, values)
+            self._unsettled = True
         self._written[key] = series
 
 

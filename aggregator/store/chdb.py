@@ -35,6 +35,7 @@ from aggregator.store.postings import PostingsTable
 from aggregator.store.process import release_memory
 from aggregator.store.reading import sample_runs
 from aggregator.store.seriesrows import SeriesRows
+from aggregator.store.warming import Warming
 
 _END_MS = 5_662_310_400_000  # 2149-06-07: later days do not fit the tables
 
@@ -74,6 +75,10 @@ class ChdbStore:
         self._head.grow(lives.rows_used)
         rows = np.flatnonzero(lives.known[: lives.rows_used])
         self._head.load(rows, lives.last[rows])
+        newest_ms = int(lives.last[rows].max(initial=0))
+        self._warming = Warming(
+            self._pool, self._index, self._head, self._writing, newest_ms - self._head.span_ms
+        )
 
     @property
     def series_count(self) -> int:
@@ -139,6 +144,10 @@ class ChdbStore:
             return
         for run in self.read(ids, start_ms, end_ms, budget):
             yield run.newest()
+
+    def warm(self, stopping: threading.Event) -> None:
+        """Bring the newest minutes from the disk into memory; reads and writes go on meanwhile."""
+        self._warming.fill(stopping)
 
     # -- writing
 

@@ -36,7 +36,7 @@ class Head:
 
     def __init__(self, span_ms: int = SPAN_MS) -> None:
         self._lock = threading.Lock()
-        self._span = span_ms
+        self.span_ms = span_ms
         self._rings = Rings(span_ms)
         self._floor: Ints = np.empty(0, np.int64)
         self._epoch = 0
@@ -113,9 +113,10 @@ class Head:
         with self._lock:
             self._floor[rows] = self._rings.newest[rows] = last
 
-    def lacking(self, rows: Ints, floor_ms: int) -> Ints:
-        """Return those of *rows* that may have samples later than *floor_ms* on disk alone."""
-        return rows[self._floor[rows] > floor_ms]
+    def lacking(self, rows: Ints, floor_ms: int) -> Bools:
+        """Tell which of *rows* may have samples later than *floor_ms* on disk alone."""
+        lacking: Bools = self._floor[rows] > floor_ms
+        return lacking
 
     def fill(self, rows: Ints, run: Run, floor_ms: int) -> None:
         """Take all that is stored of series later than *floor_ms*."""
@@ -207,7 +208,7 @@ class Head:
         self._rings.replace(cells[held], block.values[replacing][held])
         fresh = ~replacing & (block.times > self._floor[rows])
         rows, block = rows[fresh], block.take(fresh)
-        near = block.times > self._rings.newest[rows] - self._span
+        near = block.times > self._rings.newest[rows] - self.span_ms
         self._raise_floor(rows[~near], block.times[~near])  # ascending: the last one stays
         if near.any():
             self._merge(rows[near], block.take(near))
@@ -235,7 +236,7 @@ class Head:
         if abs(now_ms - self._swept_ms) < _SWEEP_MS:
             return
         self._swept_ms = now_ms
-        ended = self._rings.idle(now_ms - self._span)
+        ended = self._rings.idle(now_ms - self.span_ms)
         with self._lock:
             self._raise_floor(ended, self._rings.newest[ended])
             self._rings.release(ended)

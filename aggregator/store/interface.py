@@ -4,6 +4,7 @@ Times are int64 milliseconds UTC. A window is left-open and right-closed. Every 
 `StoreError`; reads also raise what their `Budget` raises.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -127,6 +128,14 @@ class Store(SeriesReader, LabelReader, SampleWriter, Retention, Protocol):
     @property
     def series_count(self) -> int:
         """How many series the store knows."""
+        ...
+
+    def warm(self, stopping: threading.Event) -> None:
+        """Bring what was stored last into memory, once after opening, in a thread of its own.
+
+        Until it is done some reads are slower; it ends early when *stopping* is set. May also raise
+        `QueryError` when the engine is too busy; what was done until then stays.
+        """
         ...
 
     def close(self) -> None:

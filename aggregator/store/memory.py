@@ -97,6 +97,9 @@ class MemoryStore:
         for run in self.read(ids, start_ms, end_ms, budget):
             yield run.newest()
 
+    def warm(self, stopping: threading.Event) -> None:
+        """Do nothing: what this store has is in memory."""
+
     def write(self, block: SampleBlock) -> WriteReport:
         """Store *block*; writing twice is once."""
         block, duplicates, conflicts = settled(block)

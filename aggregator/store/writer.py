@@ -56,6 +56,7 @@ class StoreWriter:
         self._changed = threading.Condition()
         self._queue: deque[_Entry] = deque()
         self._queued = 0
+        self._taken = self._stored = self._awaited = 0  # blocks; awaited: those up to this one
         self._closed = False
         self._failures = 0
         self._loop = supervise.Loop(_NAME, self._step)
@@ -80,9 +81,17 @@ class StoreWriter:
             if self._closed:
                 return False
             self._queue.append(_Entry(block, on_stored, time.monotonic()))
+            self._taken += 1
             self._count(len(block))
             self._changed.notify_all()
         return True
+
+    def settle(self, timeout_seconds: float) -> bool:
+        """Store what was submitted until now at once; return whether that was done in time."""
+        with self._changed:
+            last = self._awaited = self._taken
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._stored >= last, timeout_seconds)
 
     def stop(self, timeout_seconds: float = 30.0) -> bool:
         """Take nothing more, store what is queued and end; return whether all was stored."""
@@ -127,7 +136,7 @@ class StoreWriter:
     def _due(self) -> bool:
         if not self._queue:
             return False
-        full = self._queued >= self._batch_samples
+        full = self._queued >= self._batch_samples or self._stored < self._awaited
         return full or self._closed or self._patience() <= 0
 
     def _patience(self) -> float:
@@ -156,6 +165,7 @@ class StoreWriter:
         with self._changed:
             for _ in batch:
                 self._queue.popleft()
+            self._stored += len(batch)
             self._count(-len(block))
             self._changed.notify_all()
         for entry in batch:

@@ -69,6 +69,7 @@ class Stage:
         self.tools = Tools(
             query=self._query,
             record=self.record,
+            settle=lambda: None,
             notify=lambda alerts: self.handed.append(list(alerts)),
             freshness=self.freshness,
             now_ms=lambda: self.now,

@@ -325,3 +325,57 @@ def test_a_clock_that_is_set_back_stops_no_rule(stage: Stage, group: RuleGroup) 
     _step(stage, runner, T0 + 100 * STEP, ALL_WELL)
     _step(stage, runner, T0 + 5 * STEP, ALL_WELL)
     assert runner.report().time_ms == T0 + 5 * STEP
+
+
+CHAIN = """
+groups:
+- name: chain
+  rules:
+  - {record: 'first', expr: 'max(fleet:ingress_error_ratio)'}
+  - {record: 'other', expr: 'min(fleet:ingress_error_ratio)'}
+  - {record: 'second', expr: 'first * 2'}
+  - {alert: Chained, expr: 'second > 0.5'}
+  - {alert: Chained, expr: '{__name__="ALERTS", alertname="Chained"}'}
+"""
+
+
+def _late(stage: Stage, waiting: list) -> Stage:
+    """Let *stage* keep what rules record in *waiting* until it is settled."""
+    record = stage.record
+
+    def settle() -> None:
+        for each in waiting:
+            record(*each)
+        waiting.clear()
+
+    stage.tools = replace(stage.tools, record=lambda *each: waiting.append(each), settle=settle)
+    return stage
+
+
+def test_a_rule_sees_what_its_group_recorded_at_the_same_instant(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """Also where the store takes samples later; only rules that may read them wait for that."""
+    waiting: list = []
+    runner = _late(stage, waiting).runner(stage.group(tmp_path / "fleet.yaml", CHAIN))
+    _step(stage, runner, T0, EU1_BAD)
+    reports = runner.report().rules
+    assert [len(report.alerts) for report in reports] == [0, 0, 0, 1, 1]
+    assert stage.value("first", T0) == {"__name__=first": 0.5}
+    assert stage.value("second", T0) == {"__name__=second": 1.0}
+    assert waiting  # what nobody of the group reads is left to its time
+
+
+def test_alerts_are_held_when_what_they_read_cannot_be_stored(stage: Stage, tmp_path: Path) -> None:
+    """They neither end nor go on."""
+    runner = stage.runner(stage.group(tmp_path / "fleet.yaml", CHAIN))
+    _step(stage, runner, T0, EU1_BAD)
+
+    def refuse() -> None:
+        raise StoreError("the store is behind")
+
+    runner._tools = replace(stage.tools, settle=refuse)
+    _step(stage, runner, T0 + STEP, ALL_WELL)
+    report = runner.report().rules[3]
+    assert report.error == "the store is behind"
+    assert [alert.reason for alert in report.alerts] == ["evaluation failed: the store is behind"]

@@ -122,6 +122,19 @@ def test_a_failing_callback_does_not_stop_the_writer(gate):
     assert stored(gate) == 2
 
 
+def test_settling_stores_what_was_submitted_at_once(gate):
+    """Nobody waits for a batch to fill; what the store does not take is not settled."""
+    writer = StoreWriter(gate, flush_seconds=3_600.0)
+    writer.start()
+    assert writer.settle(1.0)
+    assert writer.submit(block(gate, 3), lambda: None, 1.0)
+    assert not writer.settle(0.01)
+    gate.open.set()
+    assert writer.settle(WAIT_SECONDS)
+    assert stored(gate) == 3
+    assert writer.stop()
+
+
 def test_stopping_drains_the_queue_and_takes_nothing_more(gate):
     """What was accepted is stored, also when the store refuses once."""
     gate.open.set()
