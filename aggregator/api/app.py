@@ -106,5 +106,6 @@ def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
                 **docs.operation(route, method),
             )
     edge.install(app)
-    app.add_middleware(Gate, authenticator=authenticator, https=settings.tls is not None)
+    https = settings.tls is not None
+    app.add_middleware(Gate, authenticator=authenticator, direct=edge.direct, https=https)
     return app

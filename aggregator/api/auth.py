@@ -21,6 +21,7 @@ from aggregator.api.settings import ApiSettings, ApiToken, Role
 from aggregator.errors import ConfigError
 
 _LOG = structlog.get_logger(__name__)
+ANONYMOUS = "anonymous"
 _LOOK_AGAIN_SECONDS = 1.0
 _MAX_TOKEN_BYTES = 16 * 1024
 
@@ -96,7 +97,7 @@ class Authenticator:
         if self._settings.tokens or proxy is not None:
             return None
         role = Role.OPERATOR if self._settings.on_loopback else Role.VIEWER
-        return Caller("anonymous", role)
+        return Caller(ANONYMOUS, role)
 
     def knows_host(self, header: str) -> bool:
         """Tell whether the Host header names us; a name that an attacker can point here does not.

@@ -1,15 +1,17 @@
 """Threads for requests, shared fairly: nobody waits for somebody else's heavy query.
 
-Requests wait in one line a client, and the lines take turns. At most `young` requests run at
-once, but one that has run for longer than `YOUNG_SECONDS` no longer counts: it keeps its thread
-while the next one starts, up to the number of threads. A client may hold half of the threads, and
-all but one of the places, so that another one's request starts at once.
+Requests wait in lines, several of them a client (a dashboard each). Clients take turns, and so do
+the lines of a client. At most `young` requests run at once, but one that has run for longer than
+`YOUNG_SECONDS` no longer counts: it keeps its thread while the next one starts, up to the number of
+threads. A client may hold half of the threads, and all but one of the places, so that another one's
+request starts at once; a line may hold a third of the threads.
 """
 
 import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from aggregator import telemetry
@@ -19,8 +21,15 @@ Job: TypeAlias = Callable[[], None]
 
 YOUNG_SECONDS = 1.0
 _END_SECONDS = 5.0
-_MAX_WAITING = 512
-_MAX_WAITING_OF_CLIENT = 128
+_MAX_WAITING = 1_000
+_MAX_WAITING_OF_CLIENT = 600  # a Grafana with 20 dashboards of 30 panels
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    client: str
+    line: str
+    since: float
 
 
 class FairPool:
@@ -30,11 +39,13 @@ class FairPool:
         self, young: int, threads: int, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._young, self._threads, self._clock = young, threads, clock
-        self._young_of_one, self._threads_of_one = max(1, young - 1), max(1, threads // 2)
+        self._young_of_one = max(1, young - 1)
+        self._threads_of_one, self._threads_of_line = max(1, threads // 2), max(1, threads // 3)
         self._changed = threading.Condition()
-        self._lines: OrderedDict[str, deque[Job]] = OrderedDict()
+        # clients, and the lines of each, in the order of their turns
+        self._lines: OrderedDict[str, OrderedDict[str, deque[Job]]] = OrderedDict()
         self._waiting = 0
-        self._running: dict[int, tuple[str, float]] = {}
+        self._running: dict[int, _Running] = {}
         self._loops = [Loop(f"api-{number}", self._turn) for number in range(threads)]
         self._stopped = False
 
@@ -54,15 +65,19 @@ class FairPool:
         for loop in self._loops:
             loop.stop(timeout_seconds=_END_SECONDS)
 
-    def submit(self, client: str, job: Job) -> bool:
-        """Let *job* run in *client*'s turn; return False, and do not run it, if too many wait."""
+    def submit(self, client: str, line: str, job: Job) -> bool:
+        """Let *job* run when *client* and its *line* have their turn.
+
+        Return False, and do not run it, if too many wait.
+        """
         with self._changed:
-            line = self._lines.get(client, deque())
-            full = self._waiting >= _MAX_WAITING or len(line) >= _MAX_WAITING_OF_CLIENT
+            lines = self._lines.get(client, OrderedDict())
+            waiting = sum(map(len, lines.values()))
+            full = self._waiting >= _MAX_WAITING or waiting >= _MAX_WAITING_OF_CLIENT
             if self._stopped or full:
                 return False
-            line.append(job)
-            self._lines[client] = line
+            lines.setdefault(line, deque()).append(job)
+            self._lines[client] = lines
             self._count(1)
             self._changed.notify()
         return True
@@ -90,21 +105,34 @@ class FairPool:
 
     def _next(self, thread: int) -> Job | None:
         """Take the next job whose turn it is, or None if nothing may start now."""
-        oldest = self._clock() - YOUNG_SECONDS
-        young = Counter(client for client, since in self._running.values() if since > oldest)
+        now = self._clock()
+        running = self._running.values()
+        young = Counter(each.client for each in running if each.since > now - YOUNG_SECONDS)
         if young.total() >= self._young:
             return None
-        held = Counter(client for client, _ in self._running.values())
-        for client, line in self._lines.items():
-            if young[client] < self._young_of_one and held[client] < self._threads_of_one:
-                job = line.popleft()
-                self._count(-1)
-                self._lines.move_to_end(client)
-                if not line:
-                    del self._lines[client]
-                self._running[thread] = (client, self._clock())
-                return job
+        held = Counter(each.client for each in running)
+        held_by_line = Counter((each.client, each.line) for each in running)
+        for client, lines in self._lines.items():
+            if young[client] >= self._young_of_one or held[client] >= self._threads_of_one:
+                continue
+            for line in lines:
+                if held_by_line[client, line] < self._threads_of_line:
+                    self._running[thread] = _Running(client, line, now)
+                    return self._take(client, line)
         return None
+
+    def _take(self, client: str, line: str) -> Job:
+        """Return the first job of a line; both the client and the line go to the end."""
+        lines = self._lines[client]
+        job = lines[line].popleft()
+        self._count(-1)
+        lines.move_to_end(line)
+        self._lines.move_to_end(client)
+        if not lines[line]:
+            del lines[line]
+        if not lines:
+            del self._lines[client]
+        return job
 
     def _count(self, jobs: int) -> None:
         self._waiting += jobs
@@ -115,5 +143,5 @@ class FairPool:
         if not self._waiting:
             return None
         oldest = self._clock() - YOUNG_SECONDS
-        young = [since for _, since in self._running.values() if since > oldest]
+        young = [each.since for each in self._running.values() if each.since > oldest]
         return max(0.001, min(young) - oldest) if young else None

@@ -1,7 +1,7 @@
-"""uvicorn's connection with the bounds that it lacks: how long, and how large, a head may be.
+"""uvicorn's connection with the bounds that it lacks: for what we wait, and how long.
 
 Without them one client, unknown to us, could hold every connection by sending its headers slowly,
-or fill the memory by never ending them.
+or fill the memory by never ending them, or by never reading what it asked for.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     That is the rest of a head, from the opening of the connection or from its first byte, and the
     rest of a body that was answered already. Between requests uvicorn's own patience holds.
+    Cuts off a client that does not read: an answer comes in parts of 256 KiB, and each must be
+    taken within the same time.
     """
 
     patience_seconds = 10.0
@@ -28,6 +30,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own narrowing
         """Begin to wait for the first head."""
@@ -37,6 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._settle()
+        self._read()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -61,6 +65,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._settle()
         super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.patience_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        self._read()
+        super().resume_writing()
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _wait(self) -> None:
         if self._deadline is None:
