@@ -91,7 +91,8 @@ def normalize(
     parsed = parsed_labels(metrics)
     building = _Building(cluster, region, _names(parsed))
     for position, (rows, sets) in enumerate(_by_rule(parsed, bound, building.rejected)):
-        building.add(position, bound[position], rows, sets)
+        if rows:
+            building.add(position, bound[position], rows, sets)
     return building.finish(bound)
 
 

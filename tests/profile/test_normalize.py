@@ -1,21 +1,30 @@
+import json
 import math
 from collections.abc import Sequence
 
 import numpy as np
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.model.stepmatrix import StepRange
-from aggregator.profile.format import Bound
+from aggregator.profile.batch import LOOKED_UP
+from aggregator.profile.format import Bound, Source
 from aggregator.profile.load import load_profile
 from aggregator.profile.normalize import Normalized, normalize, on_grid
-from aggregator.profile.probe import bind, probes
-from tests.profile.profiles import ERRORS, LATENCY, REQUESTS, WORKLOADS, bound, row
+from tests.profile.profiles import (
+    ERRORS,
+    LATENCY,
+    REQUESTS,
+    WORKLOADS,
+    bound,
+    candidate,
+    metric,
+    row,
+)
 
-PROFILE = load_profile("kubernetes")
-EVERYTHING = bind(PROFILE, probes(PROFILE))
+PROFILE = load_profile("kubernetes").served_by(Source.PROMETHEUS)
+EVERYTHING = list(PROFILE.bounds.values())
 
 
 def stored(
@@ -155,21 +164,30 @@ def test_markup_in_a_value_is_kept_as_text():
     assert layout.labels[0]["namespace"] == text
 
 
-NAMES = ("__rule__", "__name__", "cluster", "region", "namespace", "exported_namespace", "status")
-LABELS = st.dictionaries(
-    st.sampled_from([*NAMES, "exported_service", "node", "instance", "phase", "deployment"]),
-    st.sampled_from(["", "0", "1", "200", "500", "shop", "other", "a/b/c", "shop-web-80@k"]),
-    max_size=8,
+SOURCE_LABELS = sorted(
+    {name for item in EVERYTHING for source in item.candidate.map.values() for name in source.names}
+    | {label for metric in PROFILE.metrics for label in metric.labels}
+    | {"__name__", "__rule__", "cluster", "region", "nodename", "internal_ip", "exported_cluster"}
 )
+DERIVED = {item.metric.name for item in EVERYTHING if item.candidate.derive is not None}
+VALUES = st.one_of(
+    st.sampled_from(["", "0", "200", "5", "shop", "a/b/c", "shop-web-80@kubernetes", "n1:9100"]),
+    st.sampled_from(["n1", "v1.35.0-eks-1", "fleet:node_ready", 'x",cluster="other', "<b>\n\\"]),
+    st.text(max_size=20),
+)
+LABELS = st.dictionaries(st.sampled_from(SOURCE_LABELS), VALUES, max_size=8)
 ANSWERS = st.lists(
-    st.tuples(st.sampled_from([*map(str, range(len(EVERYTHING))), "namespaces", "99"]), LABELS),
+    st.tuples(
+        st.sampled_from([*map(str, range(len(EVERYTHING))), *LOOKED_UP, *LOOKED_UP, "99", "-1"]),
+        LABELS,
+    ),
     max_size=40,
 )
 
 
 def normalized(answer: Sequence[tuple[str, dict[str, str]]]) -> Normalized:
     """Return the layout of a drawn answer."""
-    rows = [orjson.dumps({**labels, "__rule__": rule}) for rule, labels in answer]
+    rows = [json.dumps({**labels, "__rule__": rule}).encode() for rule, labels in answer]
     return normalize(rows, EVERYTHING, "india-1", "india")
 
 
@@ -207,3 +225,28 @@ def test_the_order_of_rows_does_not_matter(
         return {tuple(sorted(labels.items())): value for labels, value, there in pairs if there}
 
     assert values(numbers) == values(range(len(answer)))
+
+
+@given(ANSWERS)
+@settings(max_examples=100, deadline=None)
+def test_what_is_normal_stays_so(answer: list[tuple[str, dict[str, str]]]):
+    """Fleet series that are read again under their own labels are the same series."""
+    first = normalized(answer)
+    recorded = [labels for labels in first.labels if labels["__name__"] not in DERIVED]
+    names = sorted({labels["__name__"] for labels in recorded})
+    plain = bound(
+        *(metric(name[6:], PROFILE.by_name[name].labels, candidate("same")) for name in names)
+    )
+    rows = [row(names.index(labels["__name__"]), labels) for labels in recorded]
+    again = normalize(rows, plain, "india-1", "india")
+    assert sorted(map(sorted, map(dict.items, again.labels))) == sorted(
+        map(sorted, map(dict.items, recorded))
+    )
+    assert sorted(again.rows.tolist()) == list(range(len(rows)))
+
+
+@given(st.lists(st.binary(max_size=60), max_size=10))
+def test_no_bytes_do_harm(rows: list[bytes]):
+    """Whatever stands where a label set should be is refused and counted."""
+    layout = normalize(rows, bound(REQUESTS), "india-1", "india")
+    assert len(layout.rows) + sum(layout.rejected.values()) == len(rows)
