@@ -20,6 +20,7 @@ from aggregator.supervise import Loop, run
 Job: TypeAlias = Callable[[], None]
 
 YOUNG_SECONDS = 1.0
+_BUSY, _WAITING = telemetry.POOL_BUSY.labels("api"), telemetry.POOL_WAITING.labels("api")
 _END_SECONDS = 5.0
 _MAX_WAITING = 1_000
 _MAX_WAITING_OF_CLIENT = 600  # a Grafana with 20 dashboards of 30 panels
@@ -91,7 +92,7 @@ class FairPool:
                 job = self._next(thread)
             if self._waiting:
                 self._changed.notify()
-            telemetry.POOL_BUSY.labels("api").set(len(self._running))
+            _BUSY.set(len(self._running))
         if job is None:
             stopping.wait(_END_SECONDS)
             return
@@ -100,8 +101,9 @@ class FairPool:
         finally:
             with self._changed:
                 del self._running[thread]
-                telemetry.POOL_BUSY.labels("api").set(len(self._running))
-                self._changed.notify()
+                _BUSY.set(len(self._running))
+                if self._waiting:
+                    self._changed.notify()
 
     def _next(self, thread: int) -> Job | None:
         """Take the next job whose turn it is, or None if nothing may start now."""
@@ -136,7 +138,7 @@ class FairPool:
 
     def _count(self, jobs: int) -> None:
         self._waiting += jobs
-        telemetry.POOL_WAITING.labels("api").set(self._waiting)
+        _WAITING.set(self._waiting)
 
     def _until_older(self) -> float | None:
         """Return the seconds until a running job stops counting; None if nothing waits."""
