@@ -215,3 +215,23 @@ def test_quantiles_outside_0_to_1_are_warned_of():
         f"PromQL warning: quantile value should be between 0 and 1, got {q}"
         for q in ("99", "1e+06", "NaN")
     ]
+
+
+@pytest.mark.parametrize("name", ["deriv", "predict_linear", "sum_over_time", "avg_over_time"])
+@pytest.mark.parametrize("largest", [3, 10**6, 10**12, 2**60])
+def test_whole_numbers_on_a_grid_are_added_as_a_loop_adds_them(name, largest):
+    """Running sums of whole numbers give, bit by bit, what adding sample by sample gives."""
+    generator = np.random.default_rng(largest)
+    start = 1_700_000_000_123
+    series = [
+        [
+            (start + 1000 * row + 30_000 * index, float(value))
+            for index, value in enumerate(generator.integers(-largest, largest, 200).tolist())
+        ]
+        for row in range(7)
+    ]
+    ends = [start + 60_000 * step for step in range(-2, 110, 3)]
+    params = [3600.0] if name == "predict_linear" else []
+    for range_ms in (90_000, 1_800_000, 10**10):
+        case = (name, series, ends, range_ms, params)
+        assert_same(name, run(*case), expected(*case))

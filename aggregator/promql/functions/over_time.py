@@ -11,11 +11,8 @@ import numpy as np
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.promql.functions.kahan import Adder, corrected, neumaier, two_sum
 from aggregator.promql.functions.ragged import Batch, Pieces, pieces, walks
-from aggregator.promql.functions.sums import window_sums
+from aggregator.promql.functions.sums import EXACT_INTEGERS, window_sums
 from aggregator.promql.windows import Windows
-
-# Up to here every integer is a float64, so that running sums of integers are exact.
-_EXACT_INTEGERS = 2.0**53
 
 
 def sum_over_time(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
@@ -121,7 +118,7 @@ def _last(windows: Windows) -> tuple[Ints, Bools]:
 def _sums(windows: Windows) -> tuple[Floats, Floats]:
     """Return sum and lost part of each window, `[n, T]`; use the latter where the sum is finite."""
     values = windows.samples.values
-    if np.array_equal(values, np.rint(values)) and np.abs(values).sum() < _EXACT_INTEGERS:
+    if np.array_equal(values, np.rint(values)) and np.abs(values).sum() < EXACT_INTEGERS:
         running = np.concatenate([np.zeros(1), np.cumsum(values)])
         return running[windows.hi] - running[windows.lo], np.zeros(windows.lo.shape)
     sums = window_sums(windows.lo, windows.counts, lambda positions, _: (values[positions],))

@@ -13,7 +13,7 @@ from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.promql.annotations import Annotations
 from aggregator.promql.functions.kahan import corrected
 from aggregator.promql.functions.ragged import Batch, walks
-from aggregator.promql.functions.sums import window_sums
+from aggregator.promql.functions.sums import EXACT_INTEGERS, window_sums
 from aggregator.promql.windows import Windows
 
 
@@ -61,6 +61,17 @@ def check_factors(params: Sequence[Floats], _annotations: Annotations) -> None:
 
 def _regression(windows: Windows, origin: Ints) -> tuple[Floats, Floats]:
     """Return slope and intercept of each window, with x in seconds from *origin* (ms, `[n, T]`)."""
+    counts = windows.counts
+    with np.errstate(all="ignore"):
+        sums = _whole_sums(windows, origin)
+        sum_x, sum_y, sum_xy, sum_xx = _sums(windows, origin) if sums is None else sums
+        slope = (sum_xy - sum_x * sum_y / counts) / (sum_xx - sum_x * sum_x / counts)
+        intercept = sum_y / counts - slope * sum_x / counts
+    return _unless_constant(windows, slope, intercept)
+
+
+def _sums(windows: Windows, origin: Ints) -> Sequence[Floats]:
+    """Return the compensated sums of x, y, x·y and x² of each window with two samples."""
     times, values = windows.samples.times, windows.samples.values
     counts, origins = windows.counts, origin.ravel()
 
@@ -68,14 +79,45 @@ def _regression(windows: Windows, origin: Ints) -> tuple[Floats, Floats]:
         x, y = (times[positions] - origins[cells]) / 1000, values[positions]
         return x, y, x * y, x * x
 
-    with np.errstate(all="ignore"):
-        sums = window_sums(windows.lo, np.where(counts > 1, counts, 0), terms, number=4)
-        sum_x, sum_y, sum_xy, sum_xx = (
-            corrected(total, lost).reshape(counts.shape) for total, lost in sums
-        )
-        slope = (sum_xy - sum_x * sum_y / counts) / (sum_xx - sum_x * sum_x / counts)
-        intercept = sum_y / counts - slope * sum_x / counts
-    return _unless_constant(windows, slope, intercept)
+    sums = window_sums(windows.lo, np.where(counts > 1, counts, 0), terms, number=4)
+    return [corrected(total, lost).reshape(counts.shape) for total, lost in sums]
+
+
+def _whole_sums(windows: Windows, origin: Ints) -> Sequence[Floats] | None:
+    """Return the same sums from running ones, if all that is added up is whole; else None.
+
+    Whole numbers are added exactly, in any order: the running sums may leave int64 and come back.
+    """
+    samples, counts = windows.samples, windows.counts
+    base = samples.times[np.minimum(samples.offsets[:-1], samples.times.size - 1)]
+    seconds = samples.times - np.repeat(base, np.diff(samples.offsets))
+    start = origin - base[:, None]
+    if (seconds % 1000).any() or (start % 1000).any():
+        return None
+    seconds, start = seconds // 1000, start // 1000
+    ends = (windows.ends - base[:, None]) // 1000 - start
+    farthest = float(np.abs(ends).max(initial=0)) + windows.range_ms / 1000 + 1
+    size = np.abs(samples.values).max(initial=0)
+    largest = farthest * max(farthest, size) * counts.max(initial=0)
+    if not largest < EXACT_INTEGERS or (samples.values != np.rint(samples.values)).any():
+        return None
+    values = samples.values.astype(np.int64)
+    sum_t, sum_y, sum_ty, sum_tt = (
+        _in_windows(windows, terms)
+        for terms in (seconds, values, seconds * values, seconds * seconds)
+    )
+    return [
+        (sum_t - counts * start).astype(np.float64),
+        sum_y.astype(np.float64),
+        (sum_ty - start * sum_y).astype(np.float64),
+        (sum_tt - 2 * start * sum_t + counts * start * start).astype(np.float64),
+    ]
+
+
+def _in_windows(windows: Windows, terms: Ints) -> Ints:
+    running = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(terms)])
+    sums: Ints = running[windows.hi] - running[windows.lo]
+    return sums
 
 
 def _unless_constant(windows: Windows, slope: Floats, intercept: Floats) -> tuple[Floats, Floats]:

@@ -9,6 +9,9 @@ from aggregator.model.arrays import Floats, Ints
 from aggregator.promql.functions.kahan import two_sum
 from aggregator.promql.functions.ragged import pieces, walks
 
+# Up to here every integer is a float64, so that running sums of integers are exact.
+EXACT_INTEGERS = 2.0**53
+
 # The terms that samples add to each sum, from the samples' positions and their windows' cells.
 Terms: TypeAlias = Callable[[Ints, Ints], Sequence[Floats]]
 
