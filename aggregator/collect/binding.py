@@ -289,13 +289,20 @@ def _standing(metric: FleetMetric, findings: Findings) -> tuple[Standing, str]:
     [derive, *_] = [candidate.derive for candidate in metric.candidates]
     if derive is not None:
         return Standing.NEVER, f"derived from {derive.metric}, which nothing serves"
-    for (name, _), detail in findings.failed.items():
-        if name == metric.name:
-            return Standing.FAILED, detail
+    failed = {
+        candidate: error
+        for (name, candidate), error in findings.failed.items()
+        if name == metric.name
+    }
+    refused = ""
+    for candidate, error in failed.items():
+        refused = f"; {candidate} cannot be asked: {error.detail}"
+        if error.kind != "bad_request":  # an older server cannot read it, which is no failure
+            return Standing.FAILED, error.detail
     recent = findings.recent.get(metric.name)
     if recent is not None:
         return Standing.NOT_NOW, f"{recent} had data within the last hour, and has none now"
-    return Standing.NEVER, "no candidate has data, or had any within the last hour"
+    return Standing.NEVER, f"no candidate has data, or had any within the last hour{refused}"
 
 
 def _rank(quality: str) -> int:

@@ -1,14 +1,14 @@
 """How many series a cluster may have, which are let in above that, and who is to blame.
 
-What is known goes before what is new, so that a label that explodes does not push out the series
-that were there before. New series cost more than others and stay in the store until they are past
-retention: a cluster may bring as many as its limit at once, and as many again in an hour.
+What is known goes before what is new, and metrics take turns, so that a label that explodes does
+not push out the series of others. New series cost more than others and stay in the store until
+they are past retention: a cluster may bring as many as its limit at once, and as many again in an
+hour.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -65,27 +65,43 @@ class Admitted:
         return self.over + self.churned
 
 
-def admit(known: Bools, order: Callable[[int], Any], room: int, new: NewSeries) -> Admitted:
+def admit(known: Bools, places: Callable[[], Ints], room: int, new: NewSeries) -> Admitted:
     """Choose among rows, of which *known* were there before, when there is *room* for so many.
 
-    Of rows that are alike in that, those that come first by *order* are kept.
+    Of rows that are alike in that, those with the lowest of *places* are kept, which is asked for
+    only if something has to be left out.
     """
-    left = new.left()
-    chosen_known = _first(np.flatnonzero(known), order, room)
-    chosen_new = _first(np.flatnonzero(~known), order, min(room - chosen_known.size, left))
-    new.take(chosen_new.size)
+    room = max(0, room)
+    count = int(np.count_nonzero(known))
+    fresh = min(max(0, room - count), new.left())
+    if count <= room and known.size - count <= fresh:
+        new.take(known.size - count)
+        return Admitted(np.ones(known.size, np.bool_), 0, 0)
+    order = np.argsort(places())
     kept = np.zeros(known.size, np.bool_)
-    kept[chosen_known] = kept[chosen_new] = True
-    over = max(0, known.size - max(room, 0))
-    missing = known.size - int(np.count_nonzero(kept))
-    return Admitted(kept, over, missing - over)
+    kept[order[known[order]][:room]] = True
+    kept[order[~known[order]][:fresh]] = True
+    new.take(int(np.count_nonzero(kept & ~known)))
+    over = max(0, known.size - room)
+    return Admitted(kept, over, known.size - int(np.count_nonzero(kept)) - over)
 
 
-def _first(rows: Ints, order: Callable[[int], Any], count: int) -> Ints:
-    if rows.size <= count:
-        return rows
-    chosen = sorted(rows.tolist(), key=order)[: max(0, count)]
-    return np.array(chosen, np.int64)
+def fair_places(names: Sequence[bytes], series: Sequence[bytes]) -> Ints:
+    """Return where each of *series* stands when their metrics, *names*, take turns.
+
+    So a metric that explodes is cut before it costs another one a series. Always the same.
+    """
+    count = len(series)
+    turns: dict[bytes, int] = {}
+    turn = np.empty(count, np.int64)
+    by_bytes = sorted(range(count), key=series.__getitem__)
+    for row in by_bytes:
+        turn[row] = turns[names[row]] = turns.get(names[row], -1) + 1
+    last = np.empty(count, np.int64)
+    last[by_bytes] = np.arange(count)
+    places = np.empty(count, np.int64)
+    places[np.lexsort((last, turn))] = np.arange(count)
+    return places
 
 
 def sampled(rows: Ints) -> list[int]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from aggregator.collect.budget import Admitted, NewSeries, admit, blamed, sampled
+from aggregator.collect.budget import Admitted, NewSeries, admit, blamed, fair_places, sampled
 from aggregator.collect.context import Context
 from aggregator.fleet.health import Dropped
 from aggregator.fleet.registry import Cluster
-from aggregator.model.arrays import Bools, Ids
+from aggregator.model.arrays import Bools, Ids, Ints
 from aggregator.model.labels import METRIC_NAME
 from aggregator.profile.answer import parsed_labels
 from aggregator.profile.raw import raw_labels
@@ -21,6 +21,7 @@ _CHUNK = 500
 # New series that had to wait are looked at again once there is room for this share of the limit.
 _RETRIED_AT = 20
 _LONGEST_BYTES = 65_536
+_NAME = b'"__name__":"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class SeriesCache:
         keys = [xxhash.xxh3_128_intdigest(metric) for metric in metrics]
         seen = self._now.keys() | self._before.keys()
         known = np.fromiter((key in seen for key in keys), np.bool_, len(keys))
-        admitted = admit(known, metrics.__getitem__, room, self.new)
+        admitted = admit(known, lambda: _places(metrics), room, self.new)
         counts = {"series_limit": admitted.over, "new_series_limit": admitted.churned}
         self.context.reject(self.cluster.name, counts)
         rows = np.flatnonzero(admitted.kept).tolist()
@@ -147,3 +148,9 @@ class SeriesCache:
             self.context.rename(cluster.name, named.renamed)
             time.sleep(0)
         return frozenset(names)
+
+
+def _places(metrics: Sequence[bytes]) -> Ints:
+    """Return in which order series are let in; their names are read without a parser."""
+    names = [metric.partition(_NAME)[2].partition(b'"')[0] for metric in metrics]
+    return fair_places(names, metrics)

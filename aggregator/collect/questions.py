@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from aggregator.collect.bisect import ask_in_halves
+from aggregator.errors import SourceError
 from aggregator.profile.batch import substitute
 from aggregator.profile.probe import Probe, probe_batches, probe_expression, with_data
 from aggregator.promql.parse import parse
@@ -21,13 +22,13 @@ class Findings:
     """What the answers to some questions say.
 
     `found` have data now. `recent` names, for metrics without, a candidate that had some within
-    the last hour. `failed` says by metric and candidate why there is no answer, and `left` are
-    the metrics there was no time for.
+    the last hour. `failed` has by metric and candidate why there is no answer, and `left` are the
+    metrics there was no time for.
     """
 
     found: list[Probe]
     recent: Mapping[str, str]
-    failed: Mapping[tuple[str, str], str]
+    failed: Mapping[tuple[str, str], SourceError]
     left: frozenset[str]
 
 
@@ -44,12 +45,14 @@ class Questioner:
         """Ask whether *asked* have data. Raises `SourceError` if the cluster fails altogether."""
         now = self._answers(asked)
         served = {probe.metric for probe in now.found if probe.candidate}
-        open_ = served | now.left | {metric for metric, _ in now.failed}
+        open_ = served | now.left
         earlier = self._answers(
             [
                 replace(probe, expr=hour_before(probe.expr, self.selector))
                 for probe in asked
-                if probe.candidate and probe.metric not in open_
+                if probe.candidate
+                and probe.metric not in open_
+                and (probe.metric, probe.candidate) not in now.failed
             ]
         )
         recent: dict[str, str] = {}
@@ -59,16 +62,16 @@ class Questioner:
 
     def _answers(self, asked: Sequence[Probe]) -> Findings:
         found: list[Probe] = []
-        failed: dict[tuple[str, str], str] = {}
+        failed: dict[tuple[str, str], SourceError] = {}
         left: set[str] = set()
-        for batch in probe_batches(asked):
+        for batch in probe_batches(asked, selector=self.selector):
             split = ask_in_halves(
                 self.source, batch, self._one, _halves, time_ms=self.time_ms, ends=self.ends
             )
             for part, answer in split.answered:
                 found += with_data(answer.metrics or (), part)
             for part, error in split.refused:
-                failed[part[0].metric, part[0].candidate] = error.detail
+                failed[part[0].metric, part[0].candidate] = error
             left.update(probe.metric for part in split.left for probe in part)
         return Findings(found, {}, failed, frozenset(left))
 

@@ -9,7 +9,7 @@ import orjson
 import xxhash
 from numpy.typing import NDArray
 
-from aggregator.collect.budget import Admitted, NewSeries, admit, blamed, sampled
+from aggregator.collect.budget import Admitted, NewSeries, admit, blamed, fair_places, sampled
 from aggregator.collect.context import Context, gap_reason, partial_reason
 from aggregator.collect.staleness import vanished
 from aggregator.errors import SourceMalformedError
@@ -24,7 +24,6 @@ from aggregator.profile.normalize import Normalized, normalize
 from aggregator.sources.prometheus import Answer, PrometheusSource
 
 _Hashes: TypeAlias = NDArray[np.uint64]
-_SORTED = orjson.OPT_SORT_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +187,19 @@ class RecordedMetrics:
             self._generation = self.context.series.generation
             self._seen.clear()
             self.new.begin()
-        hashed = (xxhash.xxh3_64_intdigest(orjson.dumps(each, option=_SORTED)) for each in labels)
-        keys = np.fromiter(hashed, np.uint64, len(labels))
+        series = [orjson.dumps(each, option=orjson.OPT_SORT_KEYS) for each in labels]
+        keys = np.fromiter(map(xxhash.xxh3_64_intdigest, series), np.uint64, len(series))
         known = np.zeros(keys.size, np.bool_)
         for number, name in enumerate(names):
             rows = metric == number
             known[rows] = np.isin(keys[rows], np.concatenate(self._seen.get(name, _UNSEEN)))
         others = (one.count for one in self.batches if one.keys.isdisjoint(batch.keys))
         room = max(0, self.new.limit - sum(others))
-        admitted = admit(known, lambda row: sorted(labels[row].items()), room, self.new)
+
+        def places() -> Ints:
+            return fair_places([names[number].encode() for number in metric.tolist()], series)
+
+        admitted = admit(known, places, room, self.new)
         for number, name in enumerate(names):
             before = self._seen.get(name, _UNSEEN)[0]
             self._seen[name] = keys[(metric == number) & admitted.kept], before

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.collect.budget import NewSeries, admit, blamed, sampled
+from aggregator.collect.budget import NewSeries, admit, blamed, fair_places, sampled
 from aggregator.collect.cycle import ClusterCollector
 from aggregator.fleet.freshness import Freshness
 from aggregator.promql.context import Read
@@ -44,7 +44,7 @@ def test_admission(known: list[bool], room: int, limit: int):
     """No more than there is room for, what is known first, new ones within theirs, in order."""
     now = np.array(known, np.bool_)
     new = NewSeries(limit, lambda: 0)
-    admitted = admit(now, lambda row: row, room, new)
+    admitted = admit(now, lambda: np.arange(now.size), room, new)
     kept = admitted.kept
     assert kept.sum() <= max(room, 0)
     assert (kept & ~now).sum() == limit - new.left() <= limit
@@ -55,6 +55,13 @@ def test_admission(known: list[bool], room: int, limit: int):
     assert admitted.cut == (~kept).sum()
     assert admitted.over == max(0, now.size - max(room, 0))
     assert admitted.churned >= 0
+
+
+def test_metrics_take_turns():
+    """A metric with few series is let in whole before one with many gets its second half."""
+    series = [b"a1", b"a2", b"a3", b"a4", b"z1", b"z2"]
+    places = fair_places([one[:1] for one in series], series)
+    assert [series[row] for row in np.argsort(places)] == [b"a1", b"z1", b"a2", b"z2", b"a3", b"a4"]
 
 
 def test_new_series_come_back_with_time():
@@ -82,7 +89,7 @@ def test_who_is_blamed():
     """The metric with most series, and the label in which they differ most."""
     labels = [{"__name__": "http", "path": f"/{n}", "code": str(n % 3)} for n in range(9)]
     labels += [{"__name__": "up", "job": str(n)} for n in range(5)]
-    admitted = admit(np.zeros(14, np.bool_), lambda row: row, 0, NewSeries(10, lambda: 0))
+    admitted = admit(np.zeros(14, np.bool_), lambda: np.arange(14), 0, NewSeries(10, lambda: 0))
     dropped = blamed(labels, admitted, 10)
     assert dropped is not None
     assert (dropped.metric, dropped.label, dropped.values) == ("http", "path", 9)
