@@ -6,6 +6,7 @@ process uses is what the queries cost, and the profile is asked at the last inst
 """
 
 import argparse
+import re
 import tempfile
 import time
 import urllib.parse
@@ -13,7 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from aggregator.profile.batch import batch_expression, batches
+from aggregator.profile.batch import batch_expression, batches, substitute
 from aggregator.profile.format import Bound, Source
 from aggregator.profile.load import load_profile
 from tests.benchmarks.processes import Measured
@@ -42,6 +43,26 @@ def cpu_seconds(server: Measured, ask_once: Callable[[], object], times: int) ->
             ask_once()
         means.append((server.usage().cpu_seconds - before.cpu_seconds) / times)
     return min(means)
+
+
+def federate(server: Measured, bound: list[Bound]) -> None:
+    """Print what it costs to read the series that *bound* is made of by `/federate`.
+
+    While the server scrapes: the cheapest of many readings is one without a scrape beside it.
+    """
+    exprs = [substitute(item.candidate.expr or "vector(0)", "") for item in bound]
+    names = sorted({name for expr in exprs for name in re.findall(r"\b[a-z_:]+(?=\{)", expr)})
+    query = urllib.parse.urlencode([("match[]", f'{{__name__="{name}"}}') for name in names])
+    request = urllib.request.Request(f"{server.url}/federate?{query}")  # noqa: S310
+
+    def read() -> bytes:
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+            return bytes(response.read())
+
+    body = read()
+    series = sum(not line.startswith(b"#") for line in body.splitlines())
+    cost = min(cpu_seconds(server, read, 5) for _ in range(3))
+    print(f"/federate of the same: {series} series, {len(body)} bytes, {1000 * cost:.0f} ms")
 
 
 def report(server: Measured, bound: list[Bound], at: float) -> None:
@@ -84,6 +105,7 @@ def main() -> None:
             series = ask(server.url, 'count({__name__!=""})')[0][1]
             print(f"{series:.0f} series")
             bound = onboard(server.url, profile)
+            federate(server, bound)
             (Path(base) / "prometheus.yml").write_text(_IDLE)
             urllib.request.urlopen(f"{server.url}/-/reload", b"", timeout=30).close()  # noqa: S310
             report(server, bound, at)
