@@ -19,6 +19,7 @@ from aggregator.promql.windows import build, last
 
 # Kernels hold several arrays of [series, steps]; a longer run is worked through in parts.
 _RUN_CELLS = 2**20
+_RUN_VISITS = 2**26
 
 Reads: TypeAlias = Callable[[Ids, int, int, Budget], Iterator[SeriesSamples]]
 RunKernel: TypeAlias = Callable[[SeriesSamples], tuple[Floats, Bools]]
@@ -82,7 +83,19 @@ def over_windows(
         return kernel(windows, params)
 
     drop_name = vector.drop_name | (not function.keeps_name)
-    return _matrix(vector.series, drop_name, vector.runs, windowed, context)
+    runs = _with_short_waits(vector, context.steps.count)
+    return _matrix(vector.series, drop_name, runs, windowed, context)
+
+
+def _with_short_waits(vector: RangeVector, steps: int) -> Iterator[SeriesSamples]:
+    """Yield the runs of *vector* so short that a kernel is done with one in fractions of a second.
+
+    A kernel may visit every sample of every window, and only between runs a query can be stopped.
+    """
+    span = int(vector.ends.max() - vector.ends.min()) + vector.range_ms
+    for run in vector.runs:
+        in_window = run.times.size * vector.range_ms // max(run.count * span, 1)
+        yield from _parts(run, max(steps, steps * in_window * _RUN_CELLS // _RUN_VISITS))
 
 
 def _read(
