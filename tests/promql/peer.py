@@ -1,5 +1,6 @@
 """The same samples in a real Prometheus and in our store, and one query answered by both."""
 
+import itertools
 import math
 import urllib.error
 import urllib.parse
@@ -15,15 +16,17 @@ import numpy as np
 from aggregator.errors import QueryError
 from aggregator.model.budget import Budget
 from aggregator.model.samples import STALE, SampleBlock
-from aggregator.model.stepmatrix import StepMatrix, StepRange
+from aggregator.model.stepmatrix import StepRange
 from aggregator.promql.engine import Engine
+from aggregator.promql.result import QueryResult
 from aggregator.promql.windows import PROMETHEUS_2
 from aggregator.store.memory import MemoryStore
 from tests.benchmarks.remote_write import series_bytes, write_request
 from tests.promql.queries import Query
 from tests.servers import prometheus
 
-START_MS = 1_700_000_000_000
+# near zero, so that what fails can be written as a script; far enough from it for every offset
+START_MS = 120_000
 SPAN_MS = 40 * 60_000
 FLAGS = ("--web.enable-remote-write-receiver", "--storage.tsdb.retention.time=100y")
 
@@ -92,6 +95,31 @@ def _add_histogram(data: Dataset, job: str, generator: np.random.Generator) -> N
         data.add({"__name__": "hist_bucket", "job": job, "le": bound}, times, count)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What two engines say, the first being right, and the largest value that they read."""
+
+    theirs: Result | str
+    ours: Result | str
+    largest: float
+
+    def differences(self) -> str:
+        """Return how the answers differ, empty if they do not; a failure equals any other."""
+        if isinstance(self.theirs, str) or isinstance(self.ours, str):
+            if isinstance(self.theirs, str) == isinstance(self.ours, str):
+                return ""
+            return f"expected {self.theirs}\ngot {self.ours}"
+        lines = [f"unexpected {dict(key)}" for key in self.ours.keys() - self.theirs.keys()]
+        lines += [f"missing {dict(key)}" for key in self.theirs.keys() - self.ours.keys()]
+        for key in self.theirs.keys() & self.ours.keys():
+            theirs, ours = self.theirs[key], self.ours[key]
+            for time in sorted(theirs.keys() | ours.keys()):
+                wanted, got = theirs.get(time), ours.get(time)
+                if wanted is None or got is None or not _close(wanted, got, self.largest):
+                    lines.append(f"{dict(key)} at {time}: expected {wanted}, got {got}")
+        return "\n".join(lines[:10])
+
+
 class Peer:
     """Both engines on one dataset."""
 
@@ -129,8 +157,11 @@ class Peer:
                 result = self.engine.range(query.text, steps, Budget())
         except QueryError as error:
             return str(error)
-        assert result.matrix is not None
-        return _as_result(result.matrix, result.steps)
+        return as_result(result)
+
+    def answers(self, query: Query) -> "Answers":
+        """Return both answers."""
+        return Answers(self.theirs(query), self.ours(query), self.data.largest(query.text))
 
 
 @contextmanager
@@ -152,22 +183,6 @@ def peers(directory: Path, data: Dataset):
         yield Peer(server.url, Engine(store, rules=PROMETHEUS_2), data)
 
 
-def differences(theirs: Result | str, ours: Result | str, largest: float) -> str:
-    """Return how two answers differ, empty if they do not; a failure equals any other."""
-    if isinstance(theirs, str) or isinstance(ours, str):
-        if isinstance(theirs, str) == isinstance(ours, str):
-            return ""
-        return f"expected {theirs}\ngot {ours}"
-    lines = [f"unexpected {dict(key)}" for key in ours.keys() - theirs.keys()]
-    lines += [f"missing {dict(key)}" for key in theirs.keys() - ours.keys()]
-    for key in theirs.keys() & ours.keys():
-        for time in sorted(theirs[key].keys() | ours[key].keys()):
-            wanted, got = theirs[key].get(time), ours[key].get(time)
-            if wanted is None or got is None or not _close(wanted, got, largest):
-                lines.append(f"{dict(key)} at {time}: expected {wanted}, got {got}")
-    return "\n".join(lines[:10])
-
-
 def _close(wanted: float, got: float, largest: float) -> bool:
     return bool(np.isclose(got, wanted, rtol=1e-9, atol=1e-12 * largest, equal_nan=True))
 
@@ -182,8 +197,19 @@ def _parsed(series: Sequence[Mapping]) -> Result:
     }
 
 
-def _as_result(matrix: StepMatrix, steps: StepRange) -> Result:
-    times = steps.times().tolist()
+def as_result(result: QueryResult) -> Result:
+    """Return the series, times and values of a result."""
+    if result.ranges is not None:
+        runs = result.ranges.samples
+        bounds = itertools.pairwise(runs.offsets.tolist())
+        return {
+            frozenset(labels.items()): dict(
+                zip(runs.times[low:high].tolist(), runs.values[low:high].tolist(), strict=True)
+            )
+            for labels, (low, high) in zip(result.ranges.labels.dicts(), bounds, strict=True)
+        }
+    assert result.matrix is not None
+    matrix, times = result.matrix, result.steps.times().tolist()
     return {
         frozenset(labels.items()): {
             time: value for time, value, there in zip(times, values, present, strict=True) if there

@@ -1,40 +1,132 @@
 """Random queries give what a live Prometheus 2.42 gives on the same samples.
 
-`DIFFERENTIAL_QUERIES` sets how many; `DIFFERENTIAL_SEED` other samples.
+`DIFFERENTIAL_QUERIES` sets how many, `DIFFERENTIAL_SEED` other samples and other queries. What
+differs is reduced to a script in promqltest's notation, printed, and kept in a file.
 """
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
-from tests.promql.peer import SPAN_MS, START_MS, differences, peers, random_dataset
-from tests.promql.queries import queries
+from aggregator.promql import engine
+from aggregator.promql.functions import FUNCTIONS
+from aggregator.promql.parse import parse
+from aggregator.promql.windows import Windows
+from aggregator.store.memory import MemoryStore
+from tests.promql.constructs import constructs, wanted_constructs
+from tests.promql.peer import SPAN_MS, START_MS, Answers, Dataset, Peer, peers, random_dataset
+from tests.promql.queries import NOT_GENERATED, Query, queries
+from tests.promql.scripts.run import Verdict, run_script
+from tests.promql.shrink import shrunk
 
 COUNT = int(os.environ.get("DIFFERENTIAL_QUERIES", "400"))
 SEED = int(os.environ.get("DIFFERENTIAL_SEED", "0"))
+SHRUNK = 3
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def peer(tmp_path_factory):
+def peer(tmp_path_factory) -> Iterator[Peer]:
     """Return Prometheus and our engine with the same random samples."""
     with peers(tmp_path_factory.mktemp("prometheus"), random_dataset(SEED)) as both:
         yield both
 
 
+def asking(peer: Peer, directory: Path):
+    """Return what asks both engines; for other samples than *peer*'s it starts another server."""
+    held = [peer.data]
+
+    def ask(query: Query, data: Dataset) -> Answers:
+        if data is peer.data:
+            return peer.answers(query)
+        held.append(data)
+        with peers(directory / str(len(held)), data) as fresh:
+            return fresh.answers(query)
+
+    return ask
+
+
+def drawn(count: int, strategy: st.SearchStrategy[Query]) -> Iterator[Query]:
+    """Return *count* queries of the run's seed, some of them alike."""
+    found: list[Query] = []
+
+    @seed(SEED)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(query=strategy)
+    def draw(query: Query) -> None:
+        found.append(query)
+
+    draw()
+    return iter(found)
+
+
 @pytest.mark.timeout(3600)
-@settings(
-    max_examples=COUNT,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
-@given(query=queries(START_MS, SPAN_MS))
-def test_random_query_equals_prometheus(peer, query):
+def test_random_queries_equal_prometheus(peer, tmp_path_factory):
     """A random query gives the same series, times and values as Prometheus 2.42."""
-    found = differences(peer.theirs(query), peer.ours(query), peer.data.largest(query.text))
-    assert not found, f"{query}\n{found}"
+    asked = [(query, peer.answers(query)) for query in drawn(COUNT, queries(START_MS, SPAN_MS))]
+    failed = [query for query, answers in asked if answers.differences()]
+    refused = [query.text for query, answers in asked if isinstance(answers.theirs, str)]
+    directory = tmp_path_factory.mktemp("differential")
+    scripts = []
+    for number, query in enumerate(failed[:SHRUNK]):
+        text = f"# from {query}\n{shrunk(query, peer.data, asking(peer, directory))}"
+        file = directory / f"failure-{number}.test"
+        file.write_text(text)
+        scripts.append(f"{file}:\n{text}")
+    assert not failed, f"{len(failed)} of {COUNT} differ\n\n" + "\n".join(scripts)
+    assert len(refused) <= COUNT // 20, refused
+
+
+@pytest.mark.timeout(600)
+def test_the_generator_covers_the_language():
+    """Every function, operator, aggregation, modifier and join that means the same is generated."""
+    assert NOT_GENERATED.keys() <= FUNCTIONS.keys()
+    wanted = wanted_constructs()
+    missing = set(wanted)
+    for query in drawn(1_500, queries(START_MS, SPAN_MS)):
+        missing -= constructs(parse(query.text))
+    assert not missing
+    assert wanted
+
+
+@pytest.mark.timeout(600)
+def test_a_failure_shrinks_to_a_script(peer, tmp_path, monkeypatch):
+    """A wrong kernel is shown by one short series and one call, which the right one passes."""
+    right = FUNCTIONS["resets"]
+
+    def one_too_many(windows: Windows, params):
+        values, present = right.kernel(windows, params)
+        return values + (values >= 2), present
+
+    query = Query(
+        'sum by (job) (resets(counter_total{job=~"a|b",inst!=""}[15m]) * 2) + 0 * 3',
+        START_MS + 1_500_000,
+        60_000,
+        7,
+    )
+    assert not peer.answers(query).differences()
+    monkeypatch.setitem(FUNCTIONS, "resets", replace(right, kernel=one_too_many))
+    engine._cached_plan.cache_clear()
+    text = shrunk(query, peer.data, asking(peer, tmp_path))
+    verdicts = [outcome.verdict for outcome in run_script(text, MemoryStore)]
+    monkeypatch.undo()
+    engine._cached_plan.cache_clear()
+    loaded = [line for line in text.splitlines() if line.startswith("  counter_total{")]
+    assert len(loaded) == 1, text
+    assert len([word for word in loaded[0].split()[1:] if word[0] != "_"]) <= 5, text
+    assert "resets(counter_total[15m])" in text
+    assert "sum" not in text, text
+    assert verdicts == [Verdict.FAILED]
+    assert [outcome.verdict for outcome in run_script(text, MemoryStore)] == [Verdict.PASSED]
