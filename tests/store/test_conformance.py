@@ -48,6 +48,7 @@ operations = st.one_of(
     st.tuples(st.just("write"), st.lists(rows, min_size=1, max_size=30)),
     st.tuples(st.just("expire"), st.integers(T0 - DAY_MS, T0 + 3 * DAY_MS)),
     st.tuples(st.just("reopen"), st.none()),
+    st.tuples(st.just("warm"), st.none()),
 )
 
 
@@ -75,6 +76,8 @@ def replay(backend: Backend, head_ms: int, steps) -> None:
             elif action == "expire":
                 store.expire(argument)
                 model.expire(argument)
+            elif action == "warm":
+                store.warm(threading.Event())
             elif backend is Backend.CHDB:
                 stack.close()
                 store = stack.enter_context(opened(Path(name)))

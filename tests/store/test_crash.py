@@ -5,11 +5,12 @@ import random
 import select
 import subprocess
 import sys
+import threading
 
 from aggregator.model.budget import Budget
 from aggregator.store.settings import Backend
 from tests.store.conftest import opener
-from tests.store.crash_writer import T0, block, label_set, series_of
+from tests.store.crash_writer import STEP_MS, T0, block, label_set, series_of
 from tests.store.model import ALL
 
 KILLS = 10
@@ -62,6 +63,10 @@ def test_kill_9_loses_nothing_acknowledged_and_reuses_no_id(tmp_path):
             ids = store.series_ids([label_set(place) for place in range(series_of(batches - 1))])
             assert [owners[series] for series in ids.tolist()] == list(range(ids.size))
             stored = stored_samples(store)
+            store.warm(threading.Event())
+            newest = T0 + (batches - 1) * STEP_MS
+            [run] = store.newest(ids, newest - STEP_MS // 10, newest, Budget())
+            assert run.values.tolist() == block(batches - 1, ids).values.tolist()
             for batch in range(batches):
                 expected = block(batch, ids[: series_of(batch)])
                 for series, time, value in zip(
