@@ -218,14 +218,15 @@ def test_quantiles_outside_0_to_1_are_warned_of():
 
 
 @pytest.mark.parametrize("name", ["deriv", "predict_linear", "sum_over_time", "avg_over_time"])
+@pytest.mark.parametrize("scale", [1.0, 0.1])
 @pytest.mark.parametrize("largest", [3, 10**6, 10**12, 2**60])
-def test_whole_numbers_on_a_grid_are_added_as_a_loop_adds_them(name, largest):
+def test_whole_numbers_on_a_grid_are_added_as_a_loop_adds_them(name, largest, scale):
     """Running sums of whole numbers give, bit by bit, what adding sample by sample gives."""
     generator = np.random.default_rng(largest)
     start = 1_700_000_000_123
     series = [
         [
-            (start + 1000 * row + 30_000 * index, float(value))
+            (start + 1000 * row + 30_000 * index, value * scale)
             for index, value in enumerate(generator.integers(-largest, largest, 200).tolist())
         ]
         for row in range(7)

@@ -5,6 +5,7 @@ The formulas are those of `linearRegression`, `funcDeriv`, `funcPredictLinear` a
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -63,55 +64,89 @@ def _regression(windows: Windows, origin: Ints) -> tuple[Floats, Floats]:
     """Return slope and intercept of each window, with x in seconds from *origin* (ms, `[n, T]`)."""
     counts = windows.counts
     with np.errstate(all="ignore"):
-        sums = _whole_sums(windows, origin)
-        sum_x, sum_y, sum_xy, sum_xx = _sums(windows, origin) if sums is None else sums
+        sum_x, sum_xx, sum_y, sum_xy = _sums(windows, origin)
         slope = (sum_xy - sum_x * sum_y / counts) / (sum_xx - sum_x * sum_x / counts)
         intercept = sum_y / counts - slope * sum_x / counts
     return _unless_constant(windows, slope, intercept)
 
 
 def _sums(windows: Windows, origin: Ints) -> Sequence[Floats]:
-    """Return the compensated sums of x, y, x·y and x² of each window with two samples."""
+    """Return the sums of x, x², y and x·y of each window with two samples.
+
+    Whole numbers are added exactly in any order, so running sums will do for them.
+    """
     times, values = windows.samples.times, windows.samples.values
     counts, origins = windows.counts, origin.ravel()
+    seconds = _Seconds.of(windows, origin)
 
-    def terms(positions: Ints, cells: Ints) -> tuple[Floats, ...]:
-        x, y = (times[positions] - origins[cells]) / 1000, values[positions]
-        return x, y, x * y, x * x
+    def x_and_y(positions: Ints, cells: Ints) -> tuple[Floats, Floats]:
+        return (times[positions] - origins[cells]) / 1000, values[positions]
 
-    sums = window_sums(windows.lo, np.where(counts > 1, counts, 0), terms, number=4)
-    return [corrected(total, lost).reshape(counts.shape) for total, lost in sums]
+    def with_values(positions: Ints, cells: Ints) -> tuple[Floats, ...]:
+        x, y = x_and_y(positions, cells)
+        return y, x * y
+
+    def with_all(positions: Ints, cells: Ints) -> tuple[Floats, ...]:
+        x, y = x_and_y(positions, cells)
+        return x, x * x, y, x * y
+
+    if seconds is not None and seconds.can_weigh(values):
+        return (*seconds.sums(), *seconds.weighed(values.astype(np.int64)))
+    terms, number = (with_all, 4) if seconds is None else (with_values, 2)
+    sums = window_sums(windows.lo, np.where(counts > 1, counts, 0), terms, number)
+    added = [corrected(total, lost).reshape(counts.shape) for total, lost in sums]
+    return added if seconds is None else (*seconds.sums(), *added)
 
 
-def _whole_sums(windows: Windows, origin: Ints) -> Sequence[Floats] | None:
-    """Return the same sums from running ones, if all that is added up is whole; else None.
+@dataclass(frozen=True, slots=True)
+class _Seconds:
+    """Times that are whole seconds apart.
 
-    Whole numbers are added exactly, in any order: the running sums may leave int64 and come back.
+    `elapsed` is the time of each sample since its series' first, `start` that of each origin,
+    `[n, T]`; no x is larger than `farthest`. Running sums may leave int64 and come back, which changes no difference between them.
     """
-    samples, counts = windows.samples, windows.counts
-    base = samples.times[np.minimum(samples.offsets[:-1], samples.times.size - 1)]
-    seconds = samples.times - np.repeat(base, np.diff(samples.offsets))
-    start = origin - base[:, None]
-    if (seconds % 1000).any() or (start % 1000).any():
-        return None
-    seconds, start = seconds // 1000, start // 1000
-    ends = (windows.ends - base[:, None]) // 1000 - start
-    farthest = float(np.abs(ends).max(initial=0)) + windows.range_ms / 1000 + 1
-    size = np.abs(samples.values).max(initial=0)
-    largest = farthest * max(farthest, size) * counts.max(initial=0)
-    if not largest < EXACT_INTEGERS or (samples.values != np.rint(samples.values)).any():
-        return None
-    values = samples.values.astype(np.int64)
-    sum_t, sum_y, sum_ty, sum_tt = (
-        _in_windows(windows, terms)
-        for terms in (seconds, values, seconds * values, seconds * seconds)
-    )
-    return [
-        (sum_t - counts * start).astype(np.float64),
-        sum_y.astype(np.float64),
-        (sum_ty - start * sum_y).astype(np.float64),
-        (sum_tt - 2 * start * sum_t + counts * start * start).astype(np.float64),
-    ]
+
+    windows: Windows
+    elapsed: Ints
+    start: Ints
+    farthest: float
+
+    @staticmethod
+    def of(windows: Windows, origin: Ints) -> "_Seconds | None":
+        """Return the times in seconds from *origin*, or None if some are not whole or too far."""
+        samples = windows.samples
+        base = samples.times[np.minimum(samples.offsets[:-1], samples.times.size - 1)]
+        elapsed = samples.times - np.repeat(base, np.diff(samples.offsets))
+        start = origin - base[:, None]
+        if (elapsed % 1000).any() or (start % 1000).any():
+            return None
+        ends = np.abs(windows.ends - origin).max(initial=0)
+        farthest = float(ends + windows.range_ms) / 1000
+        if farthest * farthest * windows.counts.max(initial=0) >= EXACT_INTEGERS:
+            return None
+        return _Seconds(windows, elapsed // 1000, start // 1000, farthest)
+
+    def sums(self) -> tuple[Floats, Floats]:
+        """Return the sums of x and x²."""
+        counts, start = self.windows.counts, self.start
+        total = _in_windows(self.windows, self.elapsed)
+        squares = _in_windows(self.windows, self.elapsed * self.elapsed)
+        squares += start * (start * counts - 2 * total)
+        return (total - start * counts).astype(np.float64), squares.astype(np.float64)
+
+    def can_weigh(self, values: Floats) -> bool:
+        """Tell whether the sums with *values* are exact too."""
+        largest = np.abs(values).max(initial=0)
+        exact = (
+            max(self.farthest, 1.0) * largest * self.windows.counts.max(initial=0) < EXACT_INTEGERS
+        )
+        return bool(exact) and bool((values == np.rint(values)).all())
+
+    def weighed(self, values: Ints) -> tuple[Floats, Floats]:
+        """Return the sums of y and x·y."""
+        total = _in_windows(self.windows, values)
+        products = _in_windows(self.windows, self.elapsed * values) - self.start * total
+        return total.astype(np.float64), products.astype(np.float64)
 
 
 def _in_windows(windows: Windows, terms: Ints) -> Ints:
