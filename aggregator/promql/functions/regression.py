@@ -103,7 +103,8 @@ class _Seconds:
     """Times that are whole seconds apart.
 
     `elapsed` is the time of each sample since its series' first, `start` that of each origin,
-    `[n, T]`; no x is larger than `farthest`. Running sums may leave int64 and come back, which changes no difference between them.
+    `[n, T]`; no x is larger than `farthest`. Running sums may leave int64 and come back, which
+    changes no difference between them.
     """
 
     windows: Windows
