@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from aggregator import telemetry
+from aggregator.store.chdb import ChdbStore
 from aggregator.store.interface import Store
 from aggregator.store.memory import MemoryStore
-from aggregator.store.open import open_store
-from aggregator.store.settings import Backend, StoreSettings
 from tests.promql.scripts.notation import NotationError
 from tests.promql.scripts.run import Verdict, run_script
 
@@ -32,20 +32,30 @@ def test_script_passes_on_the_memory_store(script):
     assert not failures, "\n".join(failures)
 
 
+@pytest.mark.parametrize("head_ms", [0, 30 * 86_400_000], ids=["disk", "head"])
 @pytest.mark.parametrize("script", SCRIPTS, ids=names)
-def test_script_passes_on_the_embedded_store(script, tmp_path):
-    """Every eval gives the same from the store on disk."""
+def test_script_passes_on_the_embedded_store(script, head_ms, tmp_path):
+    """Every eval gives the same from the disk and from the newest samples in memory."""
     folders = (tmp_path / str(number) for number in count())
 
     def new_store() -> Store:
-        return open_store(StoreSettings(path=next(folders), backend=Backend.CHDB))
+        return ChdbStore(next(folders), max_disk_bytes=1 << 40, head_ms=head_ms)
 
+    served = telemetry.LEAF_READS.labels("head")
+    before = served._value.get()
     failures = [
         f"{script.name}:{outcome.line}: {outcome.query}\n{outcome.detail}"
         for outcome in run_script(script.read_text(), new_store)
         if outcome.verdict is not Verdict.PASSED
     ]
     assert not failures, "\n".join(failures)
+    if head_ms and "load" in script.read_text():
+        assert served._value.get() > before
+
+
+def test_there_are_enough_evals():
+    """The scripts hold at least 650 evals."""
+    assert sum(script.read_text().count("\neval") for script in SCRIPTS) >= 650
 
 
 def outcomes(text: str) -> Iterator[tuple[int, Verdict]]:
@@ -72,7 +82,7 @@ eval instant at 1m h
 eval instant at 1m sum(h)
   {} 1
 
-eval instant at 1m rate(a[1m+1m])
+eval instant at 1m rate(a[2m] smoothed)
   {} 1
 """
     passed, failed, unsupported = Verdict.PASSED, Verdict.FAILED, Verdict.UNSUPPORTED
