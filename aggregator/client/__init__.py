@@ -10,10 +10,12 @@ Loads pandas only when `FleetClient` is used: the command line talks to a server
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from aggregator.client.fleet import FleetClient, FleetWarning
+from aggregator.errors import QueryError, ServerError
 
-__all__ = ["FleetClient", "FleetWarning"]
+if TYPE_CHECKING:
+    from aggregator.client.fleet import FleetClient, FleetInfo, FleetWarning
+
+__all__ = ["FleetClient", "FleetInfo", "FleetWarning", "QueryError", "ServerError"]
 
 
 def __getattr__(name: str) -> object:

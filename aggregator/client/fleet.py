@@ -1,33 +1,52 @@
 """`FleetClient`: the fleet's metrics as pandas frames."""
 
+import math
 import warnings
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
 
 import pandas as pd
 
 from aggregator.client import frames
 from aggregator.client.connection import Answer, Connection
 
+# A text is whatever pandas reads as a time; without a zone a time is UTC, as frames are.
+Moment: TypeAlias = datetime | str
+# A number is seconds.
+Span: TypeAlias = timedelta | str | float
+
+# How fine a range is asked for where nobody says: one point for each pixel of a chart, but none
+# between two collections.
+_POINTS: Final = 1_000
+_FINEST_SECONDS: Final = 30
+
 
 class FleetWarning(UserWarning):
-    """The answer is not complete, or not quite what was asked for; the text says why."""
+    """The answer is not complete; the text says what is missing."""
+
+
+class FleetInfo(FleetWarning):
+    """The answer may not be what was meant, for example the rate of what is no counter."""
 
 
 class FleetClient(Connection):
     """Asks a running aggregator; also has every method of `PrometheusConnect`.
 
-    What an answer warns of is shown through `warnings.warn` and kept in `frame.attrs["warnings"]`.
+    What an answer warns of is shown through `warnings.warn` and kept in `frame.attrs["warnings"]`
+    and `frame.attrs["infos"]`. Raises `QueryError`s with the server's words, and `ServerError`
+    for everything else that goes wrong; ValueError for a time or a span that is none.
     """
 
-    def query(self, expression: str, *, time: datetime | None = None) -> pd.DataFrame:
-        """Evaluate *expression* at one time (default: now).
+    def query(self, expression: str, *, time: Moment | None = None) -> pd.DataFrame:
+        """Evaluate *expression* at one time (default: the server's now).
 
-        Returns a row a sample: time (UTC) as index, labels as columns, and `value`.
+        Returns a row a sample: time (UTC) as index, labels as columns (empty where a series lacks
+        one), and `value`. A range selector (`up[5m]`) gives its samples as they are stored.
         """
         parameters = {"query": expression}
         if time is not None:
-            parameters["time"] = _seconds(time)
+            parameters["time"] = _seconds(_instant(time))
         answer = self.prometheus("query", parameters)
         return _surfaced(frames.long_frame(answer.document["data"]), answer)
 
@@ -35,21 +54,34 @@ class FleetClient(Connection):
         self,
         expression: str,
         *,
-        range: timedelta | str = "1h",  # noqa: A002  the word PromQL and our command line use
-        end: datetime | None = None,
-        step: str | float = "30s",
+        range: Span | None = None,  # noqa: A002  the word PromQL and our command line use
+        start: Moment | None = None,
+        end: Moment | None = None,
+        step: Span | None = None,
     ) -> pd.DataFrame:
-        """Evaluate *expression* every *step* over *range* up to *end* (default: now).
+        """Evaluate *expression* every *step* from *start*, or *range* back, to *end*.
 
-        Returns a row a step (UTC) that has points, a column a series; the columns' levels are the
-        labels.
+        The default is the last hour, in at most 1,000 steps that are 30 s or longer. Without *end*
+        it is the last multiple of the step, so that the frames of several queries have equal rows.
+        Returns a row a step (UTC) at which any series has a point, and a column a series; the
+        columns' levels are the labels, a plain index where there is only one.
         """
-        last = datetime.now(UTC) if end is None else end
+        if range is not None and start is not None:
+            raise ValueError("give range or start, not both")
+        now = pd.Timestamp.now("UTC")
+        last = now if end is None else _instant(end)
+        first = last - _span(range or "1h") if start is None else _instant(start)
+        every = _step(last - first) if step is None else _span(step)
+        if every <= pd.Timedelta(0):
+            raise ValueError(f"the step is {step!r}, but has to be longer than nothing")
+        if end is None:
+            moved = last - last.floor(every)
+            last, first = last - moved, first - moved if start is None else first
         parameters = {
             "query": expression,
-            "start": _seconds(last - pd.Timedelta(range).to_pytimedelta()),
+            "start": _seconds(first),
             "end": _seconds(last),
-            "step": str(step),
+            "step": f"{every.total_seconds():.3f}",
         }
         answer = self.prometheus("query_range", parameters)
         return _surfaced(frames.wide_frame(answer.document["data"]), answer)
@@ -58,17 +90,20 @@ class FleetClient(Connection):
         self,
         match: str | Sequence[str],
         *,
-        start: datetime | None = None,
-        end: datetime | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
     ) -> pd.DataFrame:
-        """Return the label sets of the series that match a selector, or any of several."""
+        """Return the label sets of the series that match a selector, or any of several.
+
+        A row a series, labels as columns, empty where a series lacks one.
+        """
         parameters: dict[str, str | list[str]] = {
             "match[]": [match] if isinstance(match, str) else list(match)
         }
         if start is not None:
-            parameters["start"] = _seconds(start)
+            parameters["start"] = _seconds(_instant(start))
         if end is not None:
-            parameters["end"] = _seconds(end)
+            parameters["end"] = _seconds(_instant(end))
         answer = self.prometheus("series", parameters)
         return _surfaced(frames.label_frame(answer.document["data"]), answer)
 
@@ -79,13 +114,29 @@ class FleetClient(Connection):
 
 
 def _surfaced(frame: pd.DataFrame, answer: Answer) -> pd.DataFrame:
-    texts = [*answer.warnings, *answer.infos]
-    for text in texts:
+    """Attach to *frame* what the answer says beside it, and warn whoever called our caller."""
+    for text in answer.warnings:
         warnings.warn(text, FleetWarning, stacklevel=3)
-    frame.attrs["warnings"] = texts
+    for text in answer.infos:
+        warnings.warn(text, FleetInfo, stacklevel=3)
+    frame.attrs |= {"warnings": list(answer.warnings), "infos": list(answer.infos)}
     return frame
 
 
-def _seconds(moment: datetime) -> str:
-    """Return *moment* to the millisecond; one without a zone is in local time."""
-    return f"{moment.timestamp():.3f}"
+def _instant(moment: Moment) -> pd.Timestamp:
+    time = pd.Timestamp(moment)
+    return time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
+
+
+def _span(span: Span) -> pd.Timedelta:
+    return pd.Timedelta(seconds=span) if isinstance(span, int | float) else pd.Timedelta(span)
+
+
+def _step(span: pd.Timedelta) -> pd.Timedelta:
+    seconds = math.ceil(span.total_seconds() / _POINTS)
+    return pd.Timedelta(seconds=max(_FINEST_SECONDS, seconds))
+
+
+def _seconds(time: pd.Timestamp) -> str:
+    """Return *time* to the millisecond."""
+    return f"{time.timestamp():.3f}"

@@ -1,76 +1,127 @@
-"""Answers of the Prometheus API as pandas frames."""
+"""Answers of the Prometheus API as pandas frames.
 
-from collections.abc import Mapping, Sequence
+A label that a series lacks is the empty string, as in PromQL, so that grouping by it loses nothing.
+Times are UTC and whole milliseconds, as they are stored. No Python code runs for each sample.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 VALUE = "value"
 TIME = "time"
+METRIC_NAME = "__name__"
 
 
 def long_frame(result: Mapping[str, Any]) -> pd.DataFrame:
-    """Return an instant answer: a row a sample, labels as columns, time (UTC) as index."""
+    """Return an instant answer: a row a sample, labels as columns, then `value`; time as index.
+
+    A label called `value` or `time` becomes `label_value`, `label_time`.
+    """
     kind, series = result["resultType"], result["result"]
-    if kind in ("scalar", "string"):
+    if kind == "string":
+        seconds = np.array([series[0]], dtype=np.float64)
+        return pd.DataFrame(
+            {VALUE: pd.array([series[1]], dtype="str")}, index=_index(_milliseconds(seconds))
+        )
+    if kind == "scalar":
         series = [{"metric": {}, "value": series}]
-    rows = [
-        ({_column(name): text for name, text in each["metric"].items()}, point)
-        for each in series
-        for point in (each["values"] if "values" in each else [each["value"]])
-    ]
-    values = [point[1] for _, point in rows]
-    frame = pd.DataFrame([labels for labels, _ in rows], index=_times([p[0] for _, p in rows]))
-    frame[VALUE] = values if kind == "string" else _numbers(values, frame.index)
-    return frame
+    elif kind == "matrix":
+        labels = label_frame([each["metric"] for each in series])
+        counts = [len(each["values"]) for each in series]
+        points = chain.from_iterable(each["values"] for each in series)
+        return _long(labels.take(np.repeat(np.arange(len(series)), counts)), points)
+    return _long(
+        label_frame([each["metric"] for each in series]), (each["value"] for each in series)
+    )
 
 
 def wide_frame(result: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a range answer: a row a step (UTC) that has points, a column a series.
+    """Return a range answer: a row a step that any series has a point at, a column a series.
 
-    The columns are a MultiIndex whose levels are named after the labels; NaN where a series has
-    no point.
+    The columns' levels are the labels; with a single label they are a plain index of its values,
+    without any there is one column, `value`. NaN where a series has no point (or the point is NaN).
     """
     series: Sequence[Mapping[str, Any]] = result["result"]
-    names = sorted({name for each in series for name in each["metric"]})
-    keys = [tuple(each["metric"].get(name, "") for name in names) for each in series]
-    columns = [
-        _numbers([point[1] for point in each["values"]], _times([p[0] for p in each["values"]]))
-        for each in series
-    ]
-    if not columns:
-        return pd.DataFrame(index=_times([]))
-    frame = pd.concat(columns, axis=1).sort_index()
-    frame.index.name = TIME
-    frame.columns = pd.MultiIndex.from_tuples(keys, names=names) if names else pd.Index([VALUE])
-    return frame
+    counts = [len(each["values"]) for each in series]
+    seconds, values = _columns(chain.from_iterable(each["values"] for each in series))
+    steps, rows = np.unique(_milliseconds(seconds), return_inverse=True)
+    cells = np.full((steps.size, len(series)), np.nan)
+    cells[rows, np.repeat(np.arange(len(series)), counts)] = values
+    return pd.DataFrame(cells, _index(steps), _series_columns([each["metric"] for each in series]))
 
 
 def label_frame(label_sets: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """Return label sets: a row a series, labels as columns, absent ones NaN."""
-    return pd.DataFrame(list(label_sets))
+    """Return label sets: a row a series, labels as columns, the metric name first."""
+    columns = {
+        name: pd.Series([labels.get(name, "") for labels in label_sets], dtype="str")
+        for name in _names(label_sets)
+    }
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(label_sets)))
 
 
 def cluster_frame(clusters: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the clusters by name: region, state, end (UTC) and age of their data, last error."""
-    names = ["region", "state", "data_until", "age_seconds", "error"]
-    rows = [[each[name] for name in names] for each in clusters]
-    index = pd.Index([each["cluster"] for each in clusters], name="cluster")
-    frame = pd.DataFrame(rows, index=index, columns=names)
-    frame["data_until"] = pd.to_datetime(frame["data_until"], unit="s", utc=True)
-    frame["age_seconds"] = frame["age_seconds"].astype("float64")
+    names = [each["cluster"] for each in clusters]
+    ends = np.array([each["data_until"] for each in clusters], dtype=np.float64)  # None is NaN
+    frame = pd.DataFrame(index=pd.Index(names, dtype="str", name="cluster"))
+    for name in ("region", "state"):
+        frame[name] = pd.array([each[name] for each in clusters], dtype="str")
+    known = _index(_milliseconds(np.nan_to_num(ends)))
+    frame["data_until"] = known.where(~np.isnan(ends))
+    frame["age_seconds"] = np.array([each["age_seconds"] for each in clusters], dtype=np.float64)
+    frame["error"] = pd.array([each["error"] for each in clusters], dtype="str")
     return frame
 
 
-def _column(name: str) -> str:
-    return f"label_{name}" if name in (VALUE, TIME) else name
+def _long(labels: pd.DataFrame, points: Iterable[Sequence[Any]]) -> pd.DataFrame:
+    """Return a row for each of *points*, with the row of *labels* that has the same number."""
+    seconds, values = _columns(points)
+    frame = labels.set_axis(_index(_milliseconds(seconds)), axis="index")
+    taken = set(frame.columns)
+    for name in taken & {VALUE, TIME}:
+        free = f"label_{name}"
+        while free in taken:
+            free = f"label_{free}"
+        frame = frame.rename(columns={name: free})
+    frame[VALUE] = values
+    return frame
 
 
-def _times(seconds: Sequence[float]) -> pd.DatetimeIndex:
-    """Return times in whole milliseconds, which floats of seconds are exact enough for."""
-    milliseconds = [round(second * 1000) for second in seconds]
-    return pd.DatetimeIndex(pd.to_datetime(milliseconds, unit="ms", utc=True), name=TIME)
+def _columns(
+    points: Iterable[Sequence[Any]],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the times in seconds and the values of (seconds, text) pairs."""
+    flat = list(chain.from_iterable(points))
+    return np.array(flat[0::2], dtype=np.float64), np.array(flat[1::2], dtype=np.float64)
 
 
-def _numbers(texts: Sequence[str], index: pd.Index) -> "pd.Series[float]":
-    return pd.Series([float(text) for text in texts], index=index, dtype="float64")
+def _series_columns(metrics: Sequence[Mapping[str, str]]) -> pd.Index:
+    names = _names(metrics)
+    levels = [[metric.get(name, "") for metric in metrics] for name in names]
+    match names:
+        case []:
+            return pd.Index([VALUE] * len(metrics), dtype="str")
+        case [name]:
+            return pd.Index(levels[0], dtype="str", name=name)
+        case _:
+            return pd.MultiIndex.from_arrays(levels, names=names)
+
+
+def _names(label_sets: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return every label name, the metric name first, the others sorted."""
+    names = set(chain.from_iterable(label_sets))
+    return sorted(names, key=lambda name: (name != METRIC_NAME, name))
+
+
+def _milliseconds(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return whole milliseconds, for which floats of seconds are exact enough."""
+    return np.rint(seconds * 1000).astype(np.int64)
+
+
+def _index(milliseconds: npt.NDArray[np.int64]) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(milliseconds.astype("datetime64[ms]"), name=TIME).tz_localize("UTC")
