@@ -13,7 +13,7 @@ from aggregator.fleet.view import ClusterView
 
 PREFIX: Final = "/api/v1"
 # Of one cluster these are everything; of five hundred they would be megabytes.
-_DETAILS = frozenset({"subjects", "bindings", "gaps"})
+_DETAILS = frozenset({"subjects", "gaps", "details"})
 
 
 class FleetApi:
@@ -30,7 +30,7 @@ class FleetApi:
             Route(
                 f"{PREFIX}/clusters",
                 self.clusters,
-                "Every cluster: state, age of its data, last error",
+                "Every cluster: state, age of its data, coverage, last error",
                 reach=Reach.SCOPED,
                 parameters=(region,),
                 schema=schemas.CLUSTERS,
@@ -38,7 +38,7 @@ class FleetApi:
             Route(
                 f"{PREFIX}/clusters/{{name}}",
                 self.cluster,
-                "One cluster: subjects, bindings of fleet metrics, gaps",
+                "One cluster: subjects, what serves each fleet metric, coverage, gaps",
                 reach=Reach.SCOPED,
                 parameters=(name,),
                 schema=schemas.CLUSTER,
@@ -64,7 +64,10 @@ class FleetApi:
         name = request.path["name"]
         for view in visible(request, self._views()):
             if view.cluster == name:
-                return _reply([view], "cluster", view)
+                details = view.details()
+                parts = {name: getattr(view, name) for name in ("subjects", "gaps")}
+                more = {"bindings": details.bindings, "groups": details.groups}
+                return _reply([view], "cluster", {**_summary(view), **parts, **more})
         raise RequestError(404, "not_found", "no cluster of this name in the configuration")
 
     def gaps(self, request: Request) -> Reply:

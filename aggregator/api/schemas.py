@@ -113,7 +113,14 @@ _SOURCE: Schema = _object(
     ("cluster", "region", "state", "data_until", "age_seconds", "error"),
 )
 _SOURCES: Schema = {"type": "array", "items": _SOURCE}
-_CLUSTER: Schema = {"type": "object", "required": ["cluster", "region", "state"]}
+_COVERAGE: Schema = _object(
+    {"served": {"type": "integer"}, "metrics": {"type": "integer"}}, ("served", "metrics")
+)
+_CLUSTER: Schema = {
+    "type": "object",
+    "properties": {"coverage": _COVERAGE},
+    "required": ["cluster", "region", "state", "coverage"],
+}
 CLUSTERS = _object(
     {"clusters": {"type": "array", "items": _CLUSTER}, "sources": _SOURCES},
     ("clusters", "sources"),

@@ -12,7 +12,8 @@ from aggregator.cli.output import Format
 from aggregator.client.connection import Connection
 
 app = typer.Typer(help="The clusters a running server watches.")
-_COLUMNS = ("cluster", "region", "state", "age", "series", "error")
+_COLUMNS = ("cluster", "region", "state", "age", "coverage", "series", "error")
+_METRIC_COLUMNS = ("metric", "group", "state", "candidates", "quality", "age", "reason")
 _SUBJECT_COLUMNS = ("data", "state", "age", "note")
 
 
@@ -50,7 +51,7 @@ def show(
     server: ServerUrl = SERVER,
     token_file: TokenFile = None,
 ) -> int:
-    """Show one cluster: the state of each part of its data, what serves its metrics, gaps."""
+    """Show one cluster: the state of each part of its data, what serves each metric, gaps."""
     with Connection(server, token_file=token_file) as connection:
         answer = connection.fleet(f"clusters/{quote(name, safe='')}")
     cluster = answer.document["cluster"]
@@ -58,10 +59,9 @@ def show(
         [str(each["subject"]), str(each["state"]), _known_age(each), str(each["note"])]
         for each in cluster["subjects"]
     ]
-    bindings = [
-        [str(each["metric"]), ", ".join(each["candidates"]), each["quality"], each["reason"]]
-        for each in cluster["bindings"]
-    ]
+    bindings = [_metric(each) for each in cluster["bindings"]]
+    groups = [[str(name), _share(each)] for name, each in cluster["groups"].items()]
+    dropped = [[str(each["subject"]), str(each["text"])] for each in cluster["dropped"]]
     gaps = [
         [
             str(each["subject"]),
@@ -80,7 +80,9 @@ def show(
             output.table(_COLUMNS, [_row(cluster)])
             for columns, rows in (
                 (_SUBJECT_COLUMNS, subjects),
-                (("metric", "candidates", "quality", "reason"), bindings),
+                (_METRIC_COLUMNS, bindings),
+                (("group", "served"), groups),
+                (("left out of", "what"), dropped),
                 (("gap in", "from", "to", "reason"), gaps),
             ):
                 if rows:
@@ -95,9 +97,31 @@ def _row(cluster: Mapping[str, Any]) -> list[str]:
         str(cluster["region"]),
         str(cluster["state"]),
         _known_age(cluster),
+        _share(cluster["coverage"]),
         str(sum(cluster.get("series", {}).values())),
         str(cluster["error"]),
     ]
+
+
+def _metric(binding: Mapping[str, Any]) -> list[str]:
+    reason = str(binding["reason"])
+    if binding["previous"]:
+        at, before = output.clock(binding["since"]), ", ".join(binding["previous"])
+        reason = f"{reason}; " if reason else ""
+        reason += f"since {at}, before that {before}"
+    return [
+        str(binding["metric"]),
+        str(binding["group"]),
+        str(binding["state"]),
+        ", ".join(binding["candidates"]),
+        str(binding["quality"]),
+        _known_age(binding),
+        reason,
+    ]
+
+
+def _share(coverage: Mapping[str, Any]) -> str:
+    return f"{coverage['served']}/{coverage['metrics']}"
 
 
 def _known_age(part: Mapping[str, Any]) -> str:

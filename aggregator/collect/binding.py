@@ -21,10 +21,14 @@ from aggregator.state.bindings import Binding, Standing
 
 _LOG = structlog.get_logger(__name__)
 
-# The signals that a report of slow responses is looked at with first: CPU, network, restarts,
-# ingress errors, databases. They are asked about at once, the others within a minute.
+# The signals that a report of slow responses is looked at with first (CPU, network, restarts,
+# ingress errors, databases), and what else the first page shows. They are asked about at once, the
+# others within a minute.
 FIRST = (
     "fleet:cluster_cpu_utilisation_ratio",
+    "fleet:node_memory_utilisation_ratio",
+    "fleet:node_ready",
+    "fleet:ingress_latency_seconds",
     "fleet:inter_region_rtt_seconds",
     "fleet:node_tcp_retransmit_ratio",
     "fleet:namespace_container_restarts",

@@ -104,6 +104,7 @@ class Freshness:
     ) -> None:
         """Join what is known; *groups* maps each fleet metric's name to its group."""
         self.watermarks, self.gaps, self.health = watermarks, gaps, health
+        self.metrics = groups
         self._group_names: dict[str, set[str]] = {}
         for metric, group in groups.items():
             self._group_names.setdefault(group_subject(group), set()).add(metric)

@@ -1,13 +1,17 @@
 """What the API and the pages show of each cluster, as plain values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from aggregator.fleet.freshness import SEVERITY, Freshness, State, Unit, least_fresh_ms
+from aggregator.fleet.health import Dropped, Health, Served
 from aggregator.fleet.registry import Cluster
 from aggregator.settings import format_duration_ms
 from aggregator.state.bindings import Binding, Bindings
 from aggregator.state.gaps import Gap
+
+# A metric in one of these states counts as served.
+_SERVED = frozenset({"ok", "bound"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,54 @@ class SubjectView:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many fleet metrics there are, and how many of them a cluster serves."""
+
+    served: int
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True)
 class BindingView:
-    """What serves one fleet metric; `reason` says why nothing does."""
+    """What serves one fleet metric, or why nothing does.
+
+    `state` is one of `ok`, `empty` (bound, but the last answers had nothing), `bound` (not
+    collected yet since we started), `quarantined`, `not_now`, `never`, `failed`, `unasked`. `since`
+    (seconds since 1970) is when the candidates took over from those that `previous` names.
+    """
 
     metric: str
+    group: str
+    state: str
     candidates: tuple[str, ...]
     quality: str
     reason: str
+    data_until: float | None
+    age_seconds: float | None
+    since: float | None
+    previous: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedView:
+    """What the cluster's budget leaves out of a subject."""
+
+    subject: str
+    series: int
+    limit: int
+    metric: str
+    label: str
+    values: int
+    since: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What is told of one cluster alone: of five hundred it would be megabytes."""
+
+    bindings: tuple[BindingView, ...]
+    groups: Mapping[str, Coverage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +89,10 @@ class GapView:
 
 @dataclass(frozen=True, slots=True)
 class ClusterView:
-    """One cluster. `data_until` (seconds since 1970) is where its least fresh subject ends."""
+    """One cluster. `data_until` (seconds since 1970) is where its least fresh subject ends.
+
+    `details` makes the rest, which is more work.
+    """
 
     cluster: str
     region: str
@@ -54,11 +102,13 @@ class ClusterView:
     age_seconds: float | None
     error: str
     interval_seconds: float
+    coverage: Coverage
     subjects: tuple[SubjectView, ...]
-    bindings: tuple[BindingView, ...]
     gaps: tuple[GapView, ...]
     series: Mapping[str, int]
     rejected: Mapping[str, int]
+    dropped: tuple[DroppedView, ...]
+    details: Callable[[], Details]
 
 
 def cluster_views(freshness: Freshness, bindings: Bindings, now_ms: int) -> list[ClusterView]:
@@ -74,6 +124,7 @@ def cluster_view(
     health = freshness.health.get(cluster.name)
     state = cluster_state(unit.state for unit in units)
     until = least_fresh_ms(units)
+    kept = bindings.of(cluster.name)
     return ClusterView(
         cluster=cluster.name,
         region=cluster.region,
@@ -86,13 +137,12 @@ def cluster_view(
         subjects=tuple(
             _subject(unit, health.notes.get(unit.subject.name, ""), now_ms) for unit in units
         ),
-        bindings=tuple(
-            _binding(binding, health.quarantined)
-            for _, binding in sorted(bindings.of(cluster.name).items())
-        ),
+        coverage=_coverage(freshness.metrics, kept, health),
         gaps=tuple(_gap(gap) for gap in freshness.gaps.open(cluster.name)),
         series=health.series,
         rejected=health.rejected,
+        dropped=tuple(_dropped(subject, one) for subject, one in sorted(health.dropped.items())),
+        details=lambda: _details(freshness.metrics, kept, health, now_ms),
     )
 
 
@@ -112,9 +162,75 @@ def _subject(unit: Unit, note: str, now_ms: int) -> SubjectView:
     )
 
 
-def _binding(binding: Binding, quarantined: Mapping[str, str]) -> BindingView:
-    reason = quarantined.get(binding.metric, binding.reason)
-    return BindingView(binding.metric, binding.candidates, binding.quality, reason)
+def _metric_state(binding: Binding | None, health: Health, metric: str) -> str:
+    """Return how a fleet metric is served, in one word."""
+    if binding is None:
+        return "unasked"
+    if not binding.candidates:
+        return binding.standing.value
+    served = health.served.get(metric)
+    if metric in health.quarantined:
+        return "quarantined"
+    if served is None:
+        return "bound"
+    return "empty" if served.empty_cycles else "ok"
+
+
+def _coverage(metrics: Collection[str], kept: Mapping[str, Binding], health: Health) -> Coverage:
+    states = [_metric_state(kept.get(metric), health, metric) for metric in metrics]
+    return Coverage(sum(state in _SERVED for state in states), len(states))
+
+
+def _details(
+    metrics: Mapping[str, str], kept: Mapping[str, Binding], health: Health, now_ms: int
+) -> Details:
+    groups: dict[str, list[str]] = {}
+    for metric, group in metrics.items():
+        groups.setdefault(group, []).append(metric)
+    return Details(
+        tuple(
+            _binding(metric, group, kept.get(metric), health, now_ms)
+            for metric, group in metrics.items()
+        ),
+        {group: _coverage(names, kept, health) for group, names in groups.items()},
+    )
+
+
+def _binding(
+    metric: str, group: str, binding: Binding | None, health: Health, now_ms: int
+) -> BindingView:
+    state = _metric_state(binding, health, metric)
+    served = health.served.get(metric, Served())
+    reason = "not asked yet" if binding is None else binding.reason
+    if state == "quarantined":
+        reason = health.quarantined[metric]
+    elif state == "empty":
+        reason = f"the last {served.empty_cycles} answers had none"
+    return BindingView(
+        metric,
+        group,
+        state,
+        () if binding is None else binding.candidates,
+        "" if binding is None else binding.quality,
+        reason,
+        _time(served.data_until_ms),
+        _age(served.data_until_ms, now_ms),
+        _time(binding.since_ms) if binding is not None and binding.candidates else None,
+        () if binding is None else binding.previous,
+    )
+
+
+def _dropped(subject: str, one: Dropped) -> DroppedView:
+    return DroppedView(
+        subject,
+        one.series,
+        one.limit,
+        one.metric,
+        one.label,
+        one.values,
+        one.since_ms / 1000,
+        one.text,
+    )
 
 
 def _gap(gap: Gap) -> GapView:

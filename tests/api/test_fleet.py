@@ -5,11 +5,23 @@ import re
 import jsonschema
 import pytest
 
-from aggregator.fleet.view import BindingView, ClusterView, GapView, SubjectView
+from aggregator.fleet.view import (
+    BindingView,
+    ClusterView,
+    Coverage,
+    Details,
+    DroppedView,
+    GapView,
+    SubjectView,
+)
 
 SUBJECT = SubjectView("fleet:nodes", "late", 30.0, 1000.0, 90.0, "")
 GAP = GapView("raw:up", 10.0, 40.0, "unreachable")
-BINDING = BindingView("fleet:node_ready", ("kube-state-metrics",), "exact", "")
+KSM = ("kube-state-metrics",)
+BINDING = BindingView(
+    "fleet:node_ready", "nodes", "ok", KSM, "exact", "", 1000.0, 90.0, 10.0, ("kubelet-up",)
+)
+DROPPED = DroppedView("raw:up", 5, 4, "up", "job", 9, 10.0, "5 series above the limit")
 
 
 def _view(name, region, state):
@@ -22,11 +34,13 @@ def _view(name, region, state):
         age_seconds=90.0 if state != "never" else None,
         error="" if state == "ok" else "connection refused",
         interval_seconds=30.0,
+        coverage=Coverage(3, 4),
         subjects=(SUBJECT,),
-        bindings=(BINDING,),
         gaps=(GAP,),
         series={"recorded": 7},
         rejected={},
+        dropped=(DROPPED,),
+        details=lambda: Details((BINDING,), {"nodes": Coverage(1, 2)}),
     )
 
 
@@ -42,7 +56,8 @@ def test_clusters(fleet):
     answer = fleet.get("/api/v1/clusters").json()
     assert [each["cluster"] for each in answer["clusters"]] == ["eu-1", "us-1"]
     assert answer["clusters"][0]["labels"] == {"environment": "prod"}
-    assert "subjects" not in answer["clusters"][0]
+    assert answer["clusters"][0]["coverage"] == {"served": 3, "metrics": 4}
+    assert not {"subjects", "bindings", "details"} & answer["clusters"][0].keys()
     assert answer["sources"][1] == {
         "cluster": "us-1",
         "region": "us",
@@ -59,7 +74,10 @@ def test_cluster(fleet):
     """One cluster has its subjects, bindings and gaps; an unknown one is 404."""
     answer = fleet.get("/api/v1/clusters/eu-1").json()
     assert answer["cluster"]["subjects"][0]["subject"] == "fleet:nodes"
-    assert answer["cluster"]["bindings"][0]["candidates"] == ["kube-state-metrics"]
+    [binding] = answer["cluster"]["bindings"]
+    assert (binding["candidates"], binding["previous"]) == (["kube-state-metrics"], ["kubelet-up"])
+    assert answer["cluster"]["groups"] == {"nodes": {"served": 1, "metrics": 2}}
+    assert answer["cluster"]["dropped"][0]["text"] == "5 series above the limit"
     assert [each["cluster"] for each in answer["sources"]] == ["eu-1"]
     assert fleet.get("/api/v1/clusters/nope").status_code == 404
 

@@ -14,10 +14,11 @@ from tests.servers import Response, scripted
 
 CLUSTERS = [
     {"cluster": "eu-1", "region": "europe", "state": "ok", "age_seconds": 12.0, "error": "",
-     "series": {"recorded": 40, "raw": 2}},
+     "series": {"recorded": 40, "raw": 2}, "coverage": {"served": 3, "metrics": 4}},
     {"cluster": "us-1", "region": "us", "state": "unreachable", "age_seconds": 7200.0,
-     "error": "no answer\x1b[31m", "series": {}},
-    {"cluster": "us-2", "region": "us", "state": "never", "age_seconds": None, "error": ""},
+     "error": "no answer\x1b[31m", "series": {}, "coverage": {"served": 0, "metrics": 4}},
+    {"cluster": "us-2", "region": "us", "state": "never", "age_seconds": None, "error": "",
+     "coverage": {"served": 0, "metrics": 4}},
 ]  # fmt: skip
 
 
@@ -77,9 +78,19 @@ def test_clusters(capsys):
         assert main(["clusters", "--server", server.url, "--region", "us"]) == 0
         assert server.requests[0].query == (("region", "us"),)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["eu-1", "europe", "ok", "12", "s", "42"]
-    assert lines[2].split() == ["us-1", "us", "unreachable", "2", "h", "0", "no", "answer\\x1b[31m"]
-    assert lines[3].split() == ["us-2", "us", "never", "-", "0"]
+    assert lines[1].split() == ["eu-1", "europe", "ok", "12", "s", "3/4", "42"]
+    assert lines[2].split() == [
+        "us-1",
+        "us",
+        "unreachable",
+        "2",
+        "h",
+        "0/4",
+        "0",
+        "no",
+        "answer\\x1b[31m",
+    ]
+    assert lines[3].split() == ["us-2", "us", "never", "-", "0/4", "0"]
 
 
 def test_one_cluster(capsys):
@@ -88,8 +99,20 @@ def test_one_cluster(capsys):
         **CLUSTERS[0],
         "subjects": [{"subject": "fleet:nodes", "state": "late", "age_seconds": 99.0, "note": "x"}],
         "bindings": [
-            {"metric": "fleet:m", "candidates": ["ksm"], "quality": "exact", "reason": ""}
+            {
+                "metric": "fleet:m",
+                "group": "nodes",
+                "state": "ok",
+                "candidates": ["ksm"],
+                "quality": "exact",
+                "reason": "",
+                "age_seconds": 12.0,
+                "since": 60.0,
+                "previous": ["kubelet"],
+            }
         ],
+        "groups": {"nodes": {"served": 1, "metrics": 2}},
+        "dropped": [{"subject": "raw:up", "text": "9 series above the limit"}],
         "gaps": [{"subject": "raw:up", "start": 0.0, "end": 60.0, "reason": "\x1b[2J"}],
     }
     body = json.dumps({"cluster": cluster, "sources": []}).encode()
@@ -101,7 +124,10 @@ def test_one_cluster(capsys):
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[1][:3] == ["eu-1", "europe", "ok"]
     assert ["fleet:nodes", "late", "99", "s", "x"] in rows
-    assert ["fleet:m", "ksm", "exact"] in rows
+    changed = ["since", "1970-01-01T00:01:00Z,", "before", "that", "kubelet"]
+    assert ["fleet:m", "nodes", "ok", "ksm", "exact", "12", "s", *changed] in rows
+    assert ["nodes", "1/2"] in rows
+    assert ["raw:up", "9", "series", "above", "the", "limit"] in rows
     assert ["raw:up", "1970-01-01T00:00:00Z", "1970-01-01T00:01:00Z", "\\x1b[2J"] in rows
 
 

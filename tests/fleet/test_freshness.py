@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from aggregator.fleet.freshness import Freshness, State
-from aggregator.fleet.health import HealthBoard, Outcome
+from aggregator.fleet.health import HealthBoard, Outcome, Served
 from aggregator.fleet.registry import Registry
 from aggregator.fleet.settings import ClusterSettings, CollectSettings
 from aggregator.fleet.subjects import matches, reads_subject, selector_name
-from aggregator.fleet.view import cluster_views
+from aggregator.fleet.view import BindingView, Coverage, cluster_views
 from aggregator.model.labels import Matcher, MatchOp
 from aggregator.promql.parse import parse_selector
-from aggregator.state.bindings import Binding, Bindings
+from aggregator.state.bindings import Binding, Bindings, Standing
 from aggregator.state.database import Database, open_database
 from aggregator.state.gaps import Gaps
 from aggregator.state.watermarks import Watermarks
@@ -300,7 +300,47 @@ def test_view(database: Database):
     assert states["raw:up"] == ("ok", "partial answer")
     assert states["fleet:ingress"] == ("never", "")
     assert [gap.reason for gap in view.gaps] == ["down"]
-    assert view.bindings[0].reason == "ksm: parse error"
+    assert view.coverage == Coverage(0, 2)
+    details = view.details()
+    assert details.groups == {"nodes": Coverage(0, 1), "ingress": Coverage(0, 1)}
+    [ready, ingress] = details.bindings
+    assert (ready.state, ready.reason) == ("quarantined", "ksm: parse error")
+    assert (ingress.state, ingress.reason) == ("unasked", "not asked yet")
+
+
+def test_how_a_metric_is_served(database: Database):
+    """A bound metric is served once it has data, empty when the last answers had none."""
+    fleet = Fleet(database)
+    bindings = Bindings(database)
+
+    def view(served: Served | None = None) -> BindingView:
+        if served is not None:
+            fleet.health.serve("a", {"fleet:nodes_ready": served})
+        [found] = cluster_views(fleet.freshness, bindings, NOW)
+        assert found.coverage.metrics == 2
+        assert found.coverage.served == (served is None or not served.empty_cycles)
+        return found.details().bindings[0]
+
+    kept = Binding(
+        "fleet:nodes_ready", ("ksm",), "exact", "", 1, Standing.BOUND, 9_000, ("kubelet",)
+    )
+    bindings.save("a", [kept])
+    assert (view().state, view().since, view().previous) == ("bound", 9.0, ("kubelet",))
+    fresh = view(Served(NOW - 5_000))
+    assert (fresh.state, fresh.age_seconds, fresh.reason) == ("ok", 5.0, "")
+    empty = view(Served(NOW - 65_000, 4))
+    assert (empty.state, empty.age_seconds) == ("empty", 65.0)
+    assert empty.reason == "the last 4 answers had none"
+
+
+def test_why_a_metric_is_not_served(database: Database):
+    """What nothing serves says whether it ever could."""
+    fleet = Fleet(database)
+    bindings = Bindings(database)
+    bindings.save("a", [Binding("fleet:ingress", (), "", "had some", 1, Standing.NOT_NOW)])
+    [view] = cluster_views(fleet.freshness, bindings, NOW)
+    found = view.details().bindings[1]
+    assert (found.state, found.reason, found.since) == ("not_now", "had some", None)
 
 
 def test_view_of_an_unreachable_cluster(database: Database):
