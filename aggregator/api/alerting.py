@@ -241,7 +241,8 @@ def _moment(time_ms: int) -> str:
     """Return a time as RFC 3339; year 1 before anything happened, as Go writes it."""
     if not time_ms:
         return "0001-01-01T00:00:00Z"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+    text = datetime.fromtimestamp(time_ms / 1000, UTC).replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0') if '.' in text else text}Z"
 
 
 def _scientific(value: float) -> str:

@@ -199,6 +199,22 @@ def test_label_answers_honour_the_selectors(store):
     assert store.label_values("nolabel", (), *EVER) == []
 
 
+def test_cardinality_counts_what_matches(store):
+    """Series, label names and values are counted, of everything and of what matches."""
+    write(store, [(series, T0 + 1_000 * n, 1.0) for n, series in enumerate(SERIES)])
+    found = store.cardinality((), 2)
+    assert (found.series, found.pairs) == (5, 9)
+    assert (found.first_ms, found.last_ms) == (T0, T0 + 4_000)
+    assert found.by_metric == [("up", 3), ("down", 1)]
+    assert found.values_of_label == [("__name__", 3), ("pod", 3)]
+    assert found.bytes_of_label == [("__name__", 15), ("pod", 10)]
+    assert found.by_pair == [("__name__=up", 3), ("job=a", 3)]
+    assert found.by_cluster == []
+    some = store.cardinality([matcher("pod", "=~", "p-.*")], 10)
+    assert (some.series, some.by_metric) == (2, [("up", 2)])
+    assert store.cardinality([matcher("pod", "=", "no")], 10).by_pair == []
+
+
 def test_equal_label_sets_have_one_id(store):
     """Also in another order, within one call and across calls."""
     first = store.series_ids([{METRIC_NAME: "up", "a": "1"}, {"a": "1", METRIC_NAME: "up"}])
