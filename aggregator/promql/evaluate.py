@@ -203,6 +203,7 @@ def _run(node: Call, args: list[StepMatrix | str], context: Context) -> StepMatr
             annotations=[context.annotate(argument) for argument in node.args],
             matchers=_matchers(node),
             query_steps=context.query_steps,
+            spend_rows=context.spend_matrix,
         )
     )
 

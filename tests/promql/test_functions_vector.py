@@ -37,7 +37,7 @@ def run(name, *args, steps=None, matchers=(), annotations=None):
         steps = StepRange(STEPS.start_ms, STEPS.step_ms, count)
     strings = matrices[0].series.strings if matrices else Strings()
     notes = [annotations or Annotations()] * len(args)
-    call = Call(name, steps, args, strings, notes, steps, matchers)
+    call = Call(name, steps, args, strings, notes, steps, lambda _: None, matchers)
     return FUNCTIONS[name].run(call)
 
 

@@ -27,7 +27,8 @@ class Call:
 
     A scalar argument is a matrix of one row, a string argument a `str`. `annotations` are for what
     is to be said of each argument. `query_steps` are those of the whole query, which the `steps`
-    of a subquery are not. `matchers` are those of the selector that is the argument of `absent` or
+    of a subquery are not. `spend_rows` accounts for rows beyond those of the arguments before they
+    are made. `matchers` are those of the selector that is the argument of `absent` or
     `absent_over_time`, empty if it is none.
     """
 
@@ -37,6 +38,7 @@ class Call:
     strings: Strings
     annotations: Sequence[Annotations]
     query_steps: StepRange
+    spend_rows: Callable[[int], None]
     matchers: tuple[Matcher, ...] = ()
 
     def matrix(self, position: int) -> StepMatrix:

@@ -86,6 +86,7 @@ def histogram_quantiles(call: Call) -> StepMatrix:
             raise QueryExecutionError(
                 f"more than {MAX_DIFFERENT_QUANTILES} different quantiles in histogram_quantiles()"
             )
+        call.spend_rows(len(histograms.series) * 2 * distinct.size)  # each, and all together
         _note_forced(histograms.series, forced & (q >= 0) & (q <= 1), call.annotations[0])
         with np.errstate(all="ignore"):
             result = _result(histograms, _quantiles(histograms, q))

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from aggregator.model.arrays import Bools, Floats
+from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.labels import METRIC_NAME, LabelTable
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.functions.kahan import corrected
@@ -41,7 +41,16 @@ def dropped(matrix: StepMatrix, groups: Groups) -> Bools:
 
 
 def _sum(values: Floats, present: Bools, groups: Groups) -> Floats:
-    return corrected(*group_sums(values, present, groups))
+    """Add up; where a partial sum overflows, the whole need not."""
+    totals, lost = group_sums(values, present, groups)
+    result = corrected(totals, lost)
+    overflown = _overflown(totals, values, present, groups)
+    if overflown.any():
+        counts = np.maximum(groups.counts(present), 1)
+        with np.errstate(over="ignore"):
+            shares = _shares(values, present, groups, counts) * counts
+        result = np.where(overflown, shares, result)
+    return result
 
 
 def _mean(values: Floats, present: Bools, groups: Groups) -> Floats:
@@ -50,11 +59,26 @@ def _mean(values: Floats, present: Bools, groups: Groups) -> Floats:
     totals, lost = group_sums(values, present, groups)
     with np.errstate(invalid="ignore", over="ignore"):
         means = corrected(totals / counts, lost / counts)
-        overflown = ~np.isfinite(totals)
-        if overflown.any():
-            shares = group_sums(values / counts[groups.number], present, groups)
-            means = np.where(overflown, corrected(*shares), means)
+    overflown = _overflown(totals, values, present, groups)
+    if overflown.any():
+        means = np.where(overflown, _shares(values, present, groups, counts), means)
     return means
+
+
+def _shares(values: Floats, present: Bools, groups: Groups, counts: Ints) -> Floats:
+    """Return the sums of the values divided by their group's count, which do not overflow."""
+    with np.errstate(invalid="ignore"):  # absent values may be anything
+        shares = values / counts[groups.number]
+    return corrected(*group_sums(shares, present, groups))
+
+
+def _overflown(totals: Floats, values: Floats, present: Bools, groups: Groups) -> Bools:
+    """Tell which totals are not finite although no value is NaN, `[groups, T]`."""
+    overflown = np.isinf(totals)
+    unknown = np.isnan(totals)
+    if unknown.any():
+        overflown |= unknown & ~groups.any(present & np.isnan(values))
+    return overflown
 
 
 def _variance(values: Floats, present: Bools, groups: Groups) -> Floats:
