@@ -20,10 +20,10 @@ from tests.servers import ROOT, Response, scripted
 CARRIED = (
     "aggregator/_bundled/alert_rules/fleet.yaml",
     "aggregator/_bundled/dashboards/fleet-overview.json",
-    "aggregator/profile/kubernetes.yaml",
+    "aggregator/profile/kubernetes/cpu.yaml",
 )
 # Everything that is no code but is read by the code.
-READ = ("templates/*", "static/**/*", "*.yaml")
+READ = ("templates/*", "static/**/*", "*.yaml", "kubernetes/*.yaml")
 BLOCKER = """\
 import sys
 
@@ -174,6 +174,20 @@ def test_the_base_asks_a_server(installed: Installed, no_server: Path) -> None:
     assert (status, errors) == (0, "")
     assert "eu-1" in said
     assert "42" in said
+
+
+def test_the_base_answers_with_frames(installed: Installed, no_server: Path) -> None:
+    """The Python client of a base installation makes frames of what a server answers."""
+    row = b'{"metric": {"cluster": "eu-1"}, "values": [[1795328222, "42"]]}'
+    body = b'{"status": "success", "data": {"resultType": "matrix", "result": [%s]}}' % row
+    code = (
+        "import sys; from aggregator.client import FleetClient; "
+        "fleet = FleetClient(sys.argv[1]); "
+        "print(*fleet.query('up[5m]').iloc[0], fleet.query_range('up')['eu-1'].tolist())"
+    )
+    with scripted(lambda _request: Response(200, body)) as server:
+        status, said, errors = installed.run("-c", code, server.url, without=no_server)
+    assert (status, errors, said) == (0, "", "eu-1 42.0 [42.0]\n")
 
 
 @pytest.mark.parametrize("command", [("serve",), ("demo",), ("config", "schema")], ids=" ".join)

@@ -1,6 +1,5 @@
 """`aggregator query`: evaluate PromQL on a running server."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -11,10 +10,8 @@ from aggregator.cli import output
 from aggregator.cli.options import SERVER, ServerUrl, TokenFile
 from aggregator.cli.output import Format
 from aggregator.client.connection import Connection
+from aggregator.client.durations import duration_seconds
 from aggregator.errors import ConfigError
-
-_PART = re.compile(r"([0-9]+)(ms|[smhdwy])")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
 
 def query(  # noqa: PLR0917  typer reads options from parameters
@@ -69,6 +66,7 @@ def _points(series: Mapping[str, Any]) -> Sequence[tuple[float, str]]:
 
 
 def _duration_seconds(text: str) -> float:
-    if not text or _PART.sub("", text):
-        raise ConfigError(f"{text!r} is not a duration; write for example 30s, 5m or 1h30m")
-    return sum(int(count) * _SECONDS[unit] for count, unit in _PART.findall(text))
+    try:
+        return duration_seconds(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -161,7 +161,7 @@ def _address(url: str) -> str:
 
 def _read(response: requests.Response, deadline: float) -> bytes:
     chunks, size = [], 0
-    for chunk in response.iter_content(_CHUNK_BYTES):
+    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
         size += len(chunk)
         if size > _MAX_BYTES:
             raise ServerError(f"the answer has more than {_MAX_BYTES >> 20} MiB")

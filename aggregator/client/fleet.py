@@ -10,10 +10,11 @@ import pandas as pd
 
 from aggregator.client import frames
 from aggregator.client.connection import Answer, Connection
+from aggregator.client.durations import duration_seconds
 
 # A text is whatever pandas reads as a time; without a zone a time is UTC, as frames are.
 Moment: TypeAlias = datetime | str
-# A number is seconds.
+# A text is a duration as in PromQL, a number is seconds.
 Span: TypeAlias = timedelta | str | float
 
 # How fine a range is asked for where nobody says: one point for each pixel of a chart, but none
@@ -70,7 +71,7 @@ class FleetClient(Connection):
             raise ValueError("give range or start, not both")
         now = pd.Timestamp.now("UTC")
         last = now if end is None else _instant(end)
-        first = last - _span(range or "1h") if start is None else _instant(start)
+        first = last - _span("1h" if range is None else range) if start is None else _instant(start)
         every = _step(last - first) if step is None else _span(step)
         if every <= pd.Timedelta(0):
             raise ValueError(f"the step is {step!r}, but has to be longer than nothing")
@@ -129,7 +130,13 @@ def _instant(moment: Moment) -> pd.Timestamp:
 
 
 def _span(span: Span) -> pd.Timedelta:
-    return pd.Timedelta(seconds=span) if isinstance(span, int | float) else pd.Timedelta(span)
+    match span:
+        case str():
+            return pd.Timedelta(seconds=duration_seconds(span))
+        case timedelta():
+            return pd.Timedelta(span)
+        case _:
+            return pd.Timedelta(seconds=span)
 
 
 def _step(span: pd.Timedelta) -> pd.Timedelta:

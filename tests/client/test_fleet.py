@@ -1,18 +1,26 @@
 """The Python client, against the real API and against scripted servers."""
 
-import ast
+import contextlib
 import json
+import socket
 import subprocess
 import sys
+import threading
 import warnings
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from aggregator.client import FleetClient, FleetWarning
-from aggregator.client import __doc__ as documentation
-from aggregator.errors import QueryExecutionError, QuerySyntaxError, QueryTimeoutError, ServerError
+from aggregator.client import FleetClient, FleetInfo, FleetWarning
+from aggregator.errors import (
+    ConfigError,
+    QueryExecutionError,
+    QuerySyntaxError,
+    QueryTimeoutError,
+    ServerError,
+)
 from tests.api.conftest import NOW_MS
 from tests.servers import Response, scripted
 
@@ -40,7 +48,7 @@ def test_query(fleet):
     assert frame.index.name == "time"
     assert frame.index[0] == NOW
     assert str(frame.index.tz) == "UTC"
-    assert frame.attrs["warnings"] == []
+    assert frame.attrs == {"warnings": [], "infos": []}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +82,63 @@ def test_query_range(fleet):
     assert fleet.query_range("nothing", end=NOW).empty
 
 
+@pytest.mark.parametrize(
+    "moment",
+    [NOW, NOW.replace(tzinfo=None), NOW.astimezone(timezone(timedelta(hours=5.5))),
+     NOW.isoformat(), f"{NOW:%Y-%m-%d %H:%M:%S}", pd.Timestamp(NOW), np.datetime64(NOW_MS, "ms")],
+)  # fmt: skip
+def test_moments(fleet, moment):
+    """A time is a datetime or a text; without a zone it is UTC, whatever the machine's zone."""
+    assert fleet.query("time()", time=moment)["value"].tolist() == [NOW_MS / 1000]
+    assert fleet.query_range("1", start=moment, end=moment).index.tolist() == [NOW]
+
+
+@pytest.mark.parametrize("span", ["1h30m", timedelta(minutes=90), 5_400, 5_400.0])
+def test_spans(fleet, span):
+    """A span is a text as in PromQL, a timedelta, or seconds."""
+    frame = fleet.query_range("1", range=span, end=NOW, step=span)
+    assert frame.index.tolist() == [NOW - timedelta(minutes=90), NOW]
+
+
+@pytest.mark.parametrize(
+    ("span", "step", "points"), [("1h", 30, 121), ("30000s", 30, 1001), ("7d", 605, 1000)]
+)
+def test_default_step(fleet, span, step, points):
+    """The step is the thousandth part of the range in whole seconds, 30 s at least."""
+    frame = fleet.query_range("1", range=span, end=NOW)
+    assert len(frame) == points
+    assert frame.index[1] - frame.index[0] == timedelta(seconds=step)
+
+
+def test_ranges_line_up(fleet):
+    """Ranges up to now end at a multiple of the step, so that their frames can be joined."""
+    first, second = (fleet.query_range("1", range="1h", step="10m") for _ in range(2))
+    for frame in (first, second):
+        assert (frame.index.astype("int64") % 600_000 == 0).all()
+        assert len(frame) == 7
+        assert timedelta(0) <= pd.Timestamp.now("UTC") - frame.index[-1] < timedelta(minutes=11)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"range": "1h", "start": NOW}, "range or start"), ({"range": "soon"}, "'soon' is not a dur"),
+     ({"step": 0}, "step is 0"), ({"step": "-1m"}, "'-1m' is not"), ({"range": ""}, "'' is not"),
+     ({"end": "never"}, "never")],
+)  # fmt: skip
+def test_wrong_arguments(fleet, wrong, message):
+    """What is no time or no span is an error before anything is asked."""
+    with pytest.raises(ValueError, match=message):
+        fleet.query_range("1", **wrong)
+
+
+def test_large_answers(fleet):
+    """A million points are a frame of the right shape and sum."""
+    numbers = " or ".join(f'label_replace(vector({n}), "n", "{n}", "", "")' for n in range(100))
+    frame = fleet.query_range(numbers, range="10000s", end=NOW, step=1)
+    assert frame.shape == (10_001, 100)
+    assert frame.sum().sum() == 10_001 * 99 * 50
+
+
 def test_series(fleet):
     """Series are a row each, labels as columns."""
     frame = fleet.series("load")
@@ -102,15 +167,16 @@ def test_warnings(api):
     api.warnings.append("cluster us-1 (us): no data")
     with FleetClient(api.url) as client, pytest.warns(FleetWarning, match="us-1"):
         frame = client.query("up")
-    assert frame.attrs["warnings"] == ["cluster us-1 (us): no data"]
+    assert frame.attrs == {"warnings": ["cluster us-1 (us): no data"], "infos": []}
 
 
-def test_colliding_labels(api):
-    """Labels called as our own columns are renamed."""
-    api.seed({"__name__": "x", "value": "a", "time": "b"}, [(0, 1.0)])
-    with FleetClient(api.url) as client:
-        frame = client.query("x", time=NOW)
-    assert frame[["label_value", "label_time", "value"]].to_numpy().tolist() == [["a", "b", 1.0]]
+def test_infos(fleet):
+    """What may not be meant is a kind of warning of its own, at the line that asked."""
+    with pytest.warns(FleetInfo, match="might not be a counter") as caught:
+        frame = fleet.query("rate(load[5m])", time=NOW)
+    assert caught[0].filename == __file__
+    assert len(frame.attrs["infos"]) == 1
+    assert frame.attrs["warnings"] == []
 
 
 def test_inherited_methods(fleet):
@@ -176,13 +242,50 @@ def test_unreachable():
         client.clusters()
 
 
-def test_example():
-    """The example of the documentation is Python and names what there is."""
-    example = documentation.split("\n\n")[1]
-    tree = ast.parse("\n".join(line.removeprefix("    ") for line in example.splitlines()))
-    calls = {node.func.attr for node in ast.walk(tree)
-             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}  # fmt: skip
-    assert all(hasattr(FleetClient, name) for name in calls)
+def test_silent():
+    """A server that takes the request and says nothing is given up in time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            FleetClient(url, timeout_seconds=0.2) as client,
+            pytest.raises(ServerError, match="no answer in time"),
+        ):
+            client.query("up")
+
+
+def test_trickling():
+    """An answer that comes byte by byte is given up in time."""
+    stopped = threading.Event()
+
+    def trickle(listening):
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+            while not stopped.wait(0.02):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=trickle, args=(listening,))
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with (
+            FleetClient(url, timeout_seconds=0.3) as client,
+            pytest.raises(ServerError, match="came too slowly"),
+        ):
+            client.query("up")
+        stopped.set()
+        thread.join(5)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:9494", "ftp://localhost", "http://", "http://me:planted-secret@localhost"]
+)
+def test_addresses(url):
+    """An address is that of an HTTP server, without a password that messages would show."""
+    with pytest.raises(ConfigError, match="write the server's address") as told:
+        FleetClient(url)
+    assert "planted-secret" not in str(told.value)
 
 
 def test_the_base_needs_no_server_package():
