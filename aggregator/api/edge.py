@@ -1,7 +1,7 @@
 """The ASGI side: bodies, disconnects, compression and access around plain handler functions.
 
-The only asynchronous module. Handlers run in our own pool and return ready bytes; health answers
-on the event loop and never waits for them.
+With `sending` the only asynchronous module. Handlers run in our own pool and return ready bytes;
+health answers on the event loop and never waits for them.
 """
 
 import asyncio
