@@ -160,6 +160,21 @@ def test_the_last_of_two_equal_series_of_a_load_counts():
     assert list(outcomes(text)) == [(5, Verdict.PASSED)]
 
 
+def test_values_after_repeated_histograms_keep_their_time():
+    """Histograms take their places, repeated ones each its own."""
+    text = """
+load 1m
+  a 1 {{count:1}}x2 5 {{count:1}}+{{count:2}}x1 _x2 7
+
+eval instant at 4m last_over_time(a[1m])
+  a 5
+
+eval instant at 9m last_over_time(a[1m])
+  a 7
+"""
+    assert [verdict for _, verdict in outcomes(text)] == [Verdict.PASSED] * 2
+
+
 def test_series_with_start_timestamps_are_unsupported():
     """Start timestamps, of one series or of all that follow, are not stored."""
     text = """

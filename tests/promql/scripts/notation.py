@@ -15,6 +15,7 @@ from aggregator.promql.selectors import selector
 
 _NUMBER = r"[+-]?(?:(?i:inf|nan)|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
 _ITEM = re.compile(rf"(?P<base>{_NUMBER}|stale)(?P<delta>[+-]{_NUMBER[5:]})?(?:x(?P<times>\d+))?")
+_HISTOGRAM = re.compile(r"\{\{.*?\}\}(?:[+-]\{\{.*?\}\})?(?:x(\d+))?")
 _BLANKS = re.compile(r"_(?:x(\d+))?")
 _INSTANT = re.compile(
     r"eval(?:_(fail|warn|ordered|info))?\s+instant\s+at\s+(\S+)\s+(.+)", re.IGNORECASE
@@ -169,7 +170,7 @@ def read_series(line: str) -> Series:
 
 def _values(text: str) -> tuple[Values, bool]:
     native = "{{" in text
-    text = re.sub(r"\{\{.*?\}\}(?:[+-]\{\{.*?\}\})?(?:x\d+)?", "_", text)
+    text = _HISTOGRAM.sub(lambda match: f"_x{int(match[1] or 0) + 1}", text)
     values: Values = []
     for item in text.split():
         blanks = _BLANKS.fullmatch(item)
