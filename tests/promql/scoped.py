@@ -100,7 +100,7 @@ def within(numbers, match):
 @st.composite
 def asked(draw):
     """Return a query, generated or one of those above, at times within the data."""
-    query = draw(queries(START_MS, SPAN_MS))
+    query = next(queries(draw(st.integers(0, 2**32)), START_MS, SPAN_MS))
     if draw(st.booleans()):
         query = replace(query, text=draw(st.sampled_from(ASKED)))
     return query
