@@ -212,6 +212,16 @@ def test_every_key_and_transform_is_documented():
     assert not {word for word in words if not re.search(rf"(?<![\w/]){word}(?![\w/])", page)}
 
 
+def test_the_command_line_checks_a_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """`config check` says what is wrong with a profile's expressions, and ends with 1."""
+    (tmp_path / "own.yaml").write_text(METRIC.replace("widgets{$sel}", "widgets"))
+    file = tmp_path / "fleet.yaml"
+    file.write_text("collect: {profile: [kubernetes, ./own.yaml]}\n")
+    assert main(["config", "check", "-c", str(file)]) == 1
+    problem = "problem: fleet:widgets / own: the selector of widgets does not end with $sel\n"
+    assert capsys.readouterr().out.startswith(problem)
+
+
 def test_the_command_line_prints_the_json_schema(capsys: pytest.CaptureFixture[str]):
     """`config schema --profile` prints the schema of a profile's file."""
     assert main(["config", "schema", "--profile"]) == 0
