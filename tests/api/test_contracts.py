@@ -44,6 +44,8 @@ _NEWER = {
 _OWN_WORDS = frozenset(
     {"error_bad_data_bad_regex", "error_timeout_503", "error_execution_max_samples_422"}
 )
+# Replayed with a limit, or with data, of their own.
+_OF_A_LIMIT = frozenset({"error_execution_max_samples_422", "error_timeout_503"})
 # The answer is the recorded one, point for point.
 _EXACT = frozenset({
     "format_query", "label_values_job", "label_values_match", "label_values_unknown",
@@ -147,12 +149,22 @@ def test_answers(replayed, recorded, subtests):
 def test_errors(replayed, recorded, subtests):
     """An error has the recorded status and class, and the recorded words unless they are ours."""
     for name in _names(recorded, errors=True):
-        if name == "error_execution_max_samples_422":
+        if name in _OF_A_LIMIT:
             continue
         with subtests.test(name):
             exchange = recorded[name]
             answer = _replay(replayed, exchange)
             _check_error(answer, exchange)
+
+
+def test_stats(replayed, recorded):
+    """As many samples are looked at as were."""
+    for name in ("query_instant_stats_all", "query_range_stats_all"):
+        stats = _replay(replayed, recorded[name]).json()["data"]["stats"]
+        said = recorded[name].body["data"]["stats"]
+        assert stats["samples"]["totalQueryableSamples"] == said["samples"]["totalQueryableSamples"]
+        per_step = stats["samples"]["totalQueryableSamplesPerStep"]
+        assert sum(count for _, count in per_step) == said["samples"]["totalQueryableSamples"]
 
 
 def _check_error(answer, exchange):
@@ -176,6 +188,16 @@ def test_sample_limit(recorded):
     ) as api:
         fill(api, recorded)
         exchange = recorded["error_execution_max_samples_422"]
+        _check_error(_replay(api, exchange), exchange)
+
+
+def test_timeout(recorded):
+    """A query that takes longer than its `timeout` fails as the recorded one did."""
+    exchange = recorded["error_timeout_503"]
+    with Running(ApiSettings(listen="127.0.0.1:0")) as api:
+        for number in range(300):
+            labels = {"__name__": "node_load1", "instance": str(number)}
+            api.seed(labels, [(second, 1.0) for second in range(-30_000, -20_000, 60)])
         _check_error(_replay(api, exchange), exchange)
 
 
