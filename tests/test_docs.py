@@ -24,7 +24,7 @@ meaning in every cluster, and the labels `cluster` and `region` beside its own. 
 that has data in a cluster serves it, or each that is marked *and*; `/api/v1/clusters/<name>` says
 which ones do. *exact* means the same meaning, *close* a small known bias, *rough* a proxy that
 should not be compared between clusters. [Profiles](profile.md) says how to add, change and remove
-metrics.
+metrics; what the aggregator knows without asking is in [series of our own](own-series.md).
 
 Written from the profile by `python -m tests.test_docs`; a test fails when the two differ.
 """
