@@ -132,6 +132,18 @@ class Authenticator:
         return found[0] if found else None
 
 
+def is_led_here(method: str, headers: Mapping[str, str]) -> bool:
+    """Tell whether a page of another site had a browser send this, other than by a link to us.
+
+    It could not read our answer, but make us work for it with the user's password. Browsers say so
+    in their fetch metadata (https://www.w3.org/TR/fetch-metadata/); what is no browser does not.
+    """
+    if headers.get("sec-fetch-site") != "cross-site":
+        return False
+    opened = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+    return method != "GET" or opened != ("navigate", "document")
+
+
 def _check_distinct(tokens: Sequence[tuple[Caller, Callable[[], bytes | None]]]) -> None:
     """Raise `ConfigError` for two tokens with one secret: it would not say whose rights count."""
     seen: dict[bytes | None, str] = {}

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aggregator import telemetry
 from aggregator.api import errors, paths
-from aggregator.api.auth import ANONYMOUS, Authenticator
+from aggregator.api.auth import ANONYMOUS, Authenticator, is_led_here
 from aggregator.api.exchange import Access, Caller, Lane, Reach, Reply, Request, RequestError, Route
 from aggregator.api.pool import FairPool
 from aggregator.api.sending import Answer, Unsent
@@ -263,6 +263,8 @@ class Gate:
             return errors.reply(
                 403, "forbidden", "unknown Host; name it in api.hosts or set api.external_url"
             )
+        if is_led_here(scope["method"], headers):
+            return errors.reply(403, "forbidden", "a page of another site sent this")
         if scope["caller"] is None:
             refused = errors.reply(
                 401, "unauthorized", "a token is needed: Authorization: Bearer …"

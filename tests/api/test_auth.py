@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from aggregator.api.auth import Authenticator
+from aggregator.api.auth import Authenticator, is_led_here
 from aggregator.api.exchange import Caller
 from aggregator.api.settings import ApiSettings, Role
 from aggregator.errors import ConfigError
@@ -148,3 +148,19 @@ def test_origin(origin, known):
     """A change is taken from our own pages, and from what is no browser."""
     auth = _authenticator(external_url="https://fleet.example.com")
     assert auth.knows_origin(origin, "localhost:9494") is known
+
+
+@pytest.mark.parametrize(
+    ("method", "site", "mode", "dest", "led"),
+    [("GET", None, None, None, False), ("GET", "same-origin", "cors", "empty", False),
+     ("GET", "none", "navigate", "document", False), ("GET", "same-site", "cors", "empty", False),
+     ("GET", "cross-site", "navigate", "document", False),
+     ("POST", "cross-site", "navigate", "document", True),
+     ("GET", "cross-site", "navigate", "iframe", True),
+     ("GET", "cross-site", "no-cors", "image", True), ("GET", "cross-site", None, None, True)],
+)  # fmt: skip
+def test_led_here(method, site, mode, dest, led):
+    """A page of another site may link to ours, and nothing else."""
+    given = {"sec-fetch-site": site, "sec-fetch-mode": mode, "sec-fetch-dest": dest}
+    headers = {name: value for name, value in given.items() if value is not None}
+    assert is_led_here(method, headers) is led

@@ -25,6 +25,16 @@ def _echo(request):
 CHANGE = Route("/api/v1/change", _echo, "Change", methods=("POST",), access=Access.OPERATOR)
 
 
+def test_pages_of_other_sites(run):
+    """What a page of another site has a browser send is refused before any work."""
+    with run() as api:
+        foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+        url = f"{api.url}/prometheus/api/v1/query?query=up"
+        refused = api.session.get(url, headers=foreign, timeout=10)
+        assert (refused.status_code, refused.json()["errorType"]) == (403, "forbidden")
+        assert not api.reads
+
+
 def test_a_token_is_needed(run):
     """With tokens, everything but health asks for one; the browser is asked for a password."""
     with run(tokens=TOKENS) as api:
