@@ -9,8 +9,8 @@ from aggregator.profile.format import Bound, Source
 from aggregator.profile.load import load_profile
 from tests.profile import coverage, expected
 from tests.profile.asking import collect, onboard
-from tests.profile.expected import Text, Values
 from tests.profile.flavours import WINDOW, Flavour, running
+from tests.profile.texts import Text, Values
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
