@@ -5,7 +5,7 @@ import math
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.api import encode
@@ -46,6 +46,7 @@ def test_number(value, text):
     assert {each[1] for each in orjson.loads(body)[0]["values"]} == {str(text)}
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.floats(), min_size=1, max_size=50))
 def test_every_float_comes_back(values):
     """What was written parses to the same value, and is the same text among few and many."""
