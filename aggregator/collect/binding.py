@@ -8,6 +8,7 @@ import structlog
 import xxhash
 
 from aggregator import telemetry
+from aggregator.collect.bisect import QUERY_REFUSED
 from aggregator.collect.context import Context
 from aggregator.collect.questions import Findings, Questioner
 from aggregator.fleet.health import Served
@@ -296,12 +297,14 @@ def _standing(metric: FleetMetric, findings: Findings) -> tuple[Standing, str]:
     failed = {
         candidate: error
         for (name, candidate), error in findings.failed.items()
-        if name == metric.name
+        if name == metric.name and candidate
     }
+    asked = [candidate for candidate in metric.candidates if candidate.expr is not None]
     refused = ""
     for candidate, error in failed.items():
-        refused = f"; {candidate} cannot be asked: {error.detail}"
-        if error.kind != "bad_request":  # an older server cannot read it, which is no failure
+        refused = f"; {candidate} is refused: {error.detail}"
+        # one of several may be written for another kind of server
+        if error.kind not in QUERY_REFUSED or len(failed) == len(asked):
             return Standing.FAILED, error.detail
     recent = findings.recent.get(metric.name)
     if recent is not None:

@@ -24,7 +24,7 @@ from aggregator.collect.staleness import markers
 from aggregator.errors import SourceError, SourceRejectedError, SourceUnreachableError, StoreError
 from aggregator.fleet.health import Dropped, Outcome
 from aggregator.fleet.registry import Cluster
-from aggregator.fleet.subjects import group_subject
+from aggregator.fleet.subjects import group_subject, selector_name
 from aggregator.profile.format import Bound, Profile, Source
 from aggregator.sources.prometheus import PrometheusSource
 
@@ -87,8 +87,7 @@ class ClusterCollector:
     def cycle(self) -> Outcome | None:
         """Collect the newest instant of the grid; None if that was done before."""
         with self._one_request:
-            collect = self.cluster.collect
-            time_ms = grid_time(self._context.now(), collect.lag, collect.interval)
+            time_ms = self._newest_ms()
             if time_ms <= self._time_ms and not self._set_back(time_ms):
                 return None
             self._time_ms = time_ms
@@ -101,6 +100,12 @@ class ClusterCollector:
                 duration_seconds=seconds,
                 clock_offset_ms=self._source.clock_offset_ms,
             )
+
+    def _newest_ms(self) -> int:
+        """Return the newest instant of the grid that the source shows whole by now."""
+        collect = self.cluster.collect
+        lag_ms = max(collect.lag, self._source.dialect.lag_ms)
+        return grid_time(self._context.now(), lag_ms, collect.interval)
 
     def _set_back(self, time_ms: int) -> bool:
         """Tell whether the clock was set back so far that *time_ms* is to be collected again."""
@@ -155,10 +160,13 @@ class ClusterCollector:
         try:
             if not self._alone(time_ms, progress):
                 return progress
+            dialect = self._source.dialect
+            self._context.health.speaks(self.cluster.name, dialect.name, dialect.lag_ms)
+            self._time_ms = time_ms = min(time_ms, self._newest_ms())
             self._collect_recorded(time_ms, progress)
             for copy in self._copies:
                 own_ms = copy.time(time_ms)
-                if own_ms is not None:
+                if own_ms is not None and self._may_ask(copy, progress):
                     self._collect_raw(copy, own_ms, progress)
             if not progress.answered and not progress.errors:
                 self._source.instant("vector(1)", time_ms)
@@ -255,6 +263,16 @@ class ClusterCollector:
         if bound and start_ms < time_ms:
             series = sum(batch.count for batch in self._requests.batches)
             self._backfill.add(bound, start_ms, time_ms, series)
+
+    def _may_ask(self, copy: RawCopy, progress: _Progress) -> bool:
+        """Tell whether the server takes the copy's selector; say so if it does not."""
+        dialect = self._source.dialect
+        if not dialect.exact_names or selector_name(copy.selector.match) is not None:
+            return True
+        text = f"{dialect.name} takes selectors that name one metric only; name it in match"
+        self._context.health.note(self.cluster.name, copy.subject, text)
+        progress.partial.append(text)
+        return False
 
     def _collect_raw(self, copy: RawCopy, time_ms: int, progress: _Progress) -> None:
         others = sum(other.count for other in self._copies if other is not copy)

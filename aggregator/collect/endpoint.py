@@ -1,4 +1,4 @@
-"""Makes sure that an endpoint holds one cluster: of several, every sum would be of them all."""
+"""Finds out what an endpoint is, and that it holds one cluster: else every sum would be of all."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,17 +29,17 @@ class Endpoint:
     _refusal: SourceRejectedError | None = None
 
     def check(self, source: PrometheusSource, time_ms: int, now_ms: int) -> None:
-        """Raise `SourceRejectedError` if several clusters are behind the endpoint.
+        """Find out what answers, and raise `SourceRejectedError` if that is several clusters.
 
-        With a selector there is nothing to check. Raises `SourceUnreachableError` as well; what
-        the server refuses to say is not held against it.
+        With a selector it may be. Raises `SourceUnreachableError` as well; what the server refuses
+        to say is not held against it.
         """
-        if self.cluster.prometheus.selector:
-            return
         if not 0 <= now_ms - self._checked_ms < self._wait_ms:
-            self._refusal = self._look(source, time_ms)
+            found = source.find_dialect(PING_SECONDS)
+            shared = self.cluster.prometheus.selector == ""
+            self._refusal = self._look(source, time_ms) if shared else None
             self._checked_ms = now_ms
-            self._wait_ms = _CHECK_MS if self._refusal is None else _RETRY_MS
+            self._wait_ms = _CHECK_MS if found and self._refusal is None else _RETRY_MS
         if self._refusal is not None:
             raise self._refusal
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from aggregator.collect.bisect import ask_in_halves
 from aggregator.errors import SourceError
+from aggregator.model.labels import METRIC_NAME, MatchOp
 from aggregator.profile.batch import substitute
 from aggregator.profile.probe import Probe, probe_batches, probe_expression, with_data
 from aggregator.promql.parse import parse
@@ -34,7 +35,10 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Questioner:
-    """Asks one cluster, no longer than until `ends` (monotonic)."""
+    """Asks one cluster, no longer than until `ends` (monotonic).
+
+    What its server could not take is not asked: it has no data there.
+    """
 
     source: PrometheusSource
     selector: str
@@ -43,6 +47,8 @@ class Questioner:
 
     def ask(self, asked: Sequence[Probe]) -> Findings:
         """Ask whether *asked* have data. Raises `SourceError` if the cluster fails altogether."""
+        if self.source.dialect.exact_names:
+            asked = [probe for probe in asked if names_metrics(probe.expr)]
         now = self._answers(asked)
         served = {probe.metric for probe in now.found if probe.candidate}
         open_ = served | now.left
@@ -86,6 +92,19 @@ def hour_before(expr: str, selector: str) -> str:
     """Return an expression that has data if the first selector of *expr* had, within an hour."""
     first = _first(parse(substitute(expr, selector)))
     return expr if first is None else f"last_over_time({replace(first, offset_ms=0, at=None)}[1h])"
+
+
+@lru_cache(maxsize=10_000)
+def names_metrics(expr: str) -> bool:
+    """Tell whether every selector of *expr* names its metric, without a pattern."""
+    pending, named = [parse(substitute(expr, ""))], True
+    while pending:
+        node = pending.pop()
+        if isinstance(node, VectorSelector):
+            equal = (m for m in node.matchers if m.name == METRIC_NAME and m.op is MatchOp.EQUAL)
+            named = named and next(equal, None) is not None
+        pending += children(node)
+    return named
 
 
 def _first(node: Node) -> VectorSelector | None:

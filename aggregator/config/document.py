@@ -38,7 +38,6 @@ NOT_AVAILABLE: tuple[tuple[str, ...], ...] = (
     ("clusters", "*", "residency"),
     ("clusters", "*", "ingress_addresses"),
     ("clusters", "*", "prometheus", "auth", "oauth2"),
-    ("clusters", "*", "prometheus", "dialect"),
     ("collect", "backfill"),
     ("notify", "inhibit_rules"),
     ("notify", "time_intervals"),

@@ -127,6 +127,10 @@ class Freshness:
             for subject in subjects(cluster, self._groups)
         ]
 
+    def lag_ms(self, cluster: Cluster) -> int:
+        """Return how long after an instant *cluster* is asked for it."""
+        return max(cluster.collect.lag, self.health.get(cluster.name).lag_ms)
+
     def missing_at(self, matchers: Sequence[Matcher], time_ms: int, now_ms: int) -> list[Unit]:
         """Return the expected units a selector reads that have no data for *time_ms*.
 
@@ -189,7 +193,8 @@ def _unit(
 ) -> Unit:
     until = None if mark is None else mark.data_until_ms
     first = None if mark is None else mark.first_data_ms
-    tolerated = now_ms - 2 * subject.interval_ms - cluster.collect.lag
+    lag_ms = max(cluster.collect.lag, health.lag_ms)
+    tolerated = now_ms - 2 * subject.interval_ms - lag_ms
     if cluster.in_maintenance(now_ms):
         state = State.MAINTENANCE
     elif health.failures >= UNREACHABLE_AFTER or (health.open_until_ms or 0) > now_ms:

@@ -56,12 +56,15 @@ class Health:
     breaker keeps us from asking. `error` says what is wrong and what to do, `kind` names it.
     `names` has the metric names seen for each raw subject, `served` what came of fleet metrics,
     `dropped` by subject what the budget leaves out.
-    `clock_offset_ms` is by how much the cluster's clock is ahead of ours, to the second.
+    `clock_offset_ms` is by how much the cluster's clock is ahead of ours, to the second. `dialect`
+    is what its server turned out to be, which shows samples `lag_ms` after their time.
     """
 
     tried_ms: int | None = None
     duration_seconds: float | None = None
     clock_offset_ms: int | None = None
+    dialect: str = ""
+    lag_ms: int = 0
     answered_ms: int | None = None
     failures: int = 0
     open_until_ms: int | None = None
@@ -175,6 +178,11 @@ class HealthBoard:
 
         if dropped is not None or subject in self.get(cluster).dropped:
             self._change(cluster, changed)
+
+    def speaks(self, cluster: str, dialect: str, lag_ms: int) -> None:
+        """Note what the cluster's server is, and how late it shows samples."""
+        if self.get(cluster).dialect != dialect:
+            self._change(cluster, lambda health: replace(health, dialect=dialect, lag_ms=lag_ms))
 
     def forget(self, cluster: str) -> None:
         """Drop a cluster that left the registry."""

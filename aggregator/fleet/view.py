@@ -102,6 +102,7 @@ class ClusterView:
     age_seconds: float | None
     error: str
     interval_seconds: float
+    dialect: str
     coverage: Coverage
     subjects: tuple[SubjectView, ...]
     gaps: tuple[GapView, ...]
@@ -137,6 +138,7 @@ def cluster_view(
         subjects=tuple(
             _subject(unit, health.notes.get(unit.subject.name, ""), now_ms) for unit in units
         ),
+        dialect=health.dialect,
         coverage=_coverage(freshness.metrics, kept, health),
         gaps=tuple(_gap(gap) for gap in freshness.gaps.open(cluster.name)),
         series=health.series,

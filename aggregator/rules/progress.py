@@ -74,7 +74,7 @@ class Progress:
         if now_ms < time_ms:
             return False
         registry = self._freshness.registry
-        lag_ms = max((cluster.collect.lag for cluster in registry), default=0)
+        lag_ms = max(map(self._freshness.lag_ms, registry), default=0)
         if now_ms >= time_ms + interval_ms + lag_ms:
             return True
         if self._slowest is not None and self._waits(self._slowest, time_ms, now_ms):

@@ -52,6 +52,7 @@ class SourceSession(requests.Session):
         connect_seconds: float = 3.0,
         max_bytes: int,
         gzip: bool = True,
+        tenant: str | None = None,
         explain: Explain = plain_text,
     ) -> None:
         super().__init__()
@@ -65,6 +66,8 @@ class SourceSession(requests.Session):
                 "User-Agent": f"fleet-aggregator/{__version__}",
             }
         )
+        if tenant is not None:
+            self.headers["X-Scope-OrgID"] = tenant
         self._timeout_seconds, self._connect_seconds = timeout_seconds, connect_seconds
         self._limits = Limits(max_bytes, max_bytes * _INFLATED_PER_RAW)
         self._explain = explain

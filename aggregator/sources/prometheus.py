@@ -16,10 +16,18 @@ import requests
 from prometheus_api_client.prometheus_connect import PrometheusConnect
 from urllib3.util import Retry
 
-from aggregator.errors import SourceError
+from aggregator.errors import SourceError, SourceUnreachableError
 from aggregator.model.arrays import Floats, Ints
 from aggregator.sources.answer import HttpAnswer, Said, plain_text
 from aggregator.sources.decode import decode
+from aggregator.sources.dialects import (
+    DIALECTS,
+    PROMETHEUS,
+    Dialect,
+    DialectName,
+    of_address,
+    of_build,
+)
 from aggregator.sources.failures import Kind, failure
 from aggregator.sources.http import SourceSession
 from aggregator.sources.settings import PrometheusSettings
@@ -33,6 +41,7 @@ _SAME_ELSEWHERE = {
     Kind.RATE_LIMITED,
 }
 _MIN_TRY_SECONDS = 0.05
+_BUILD = "/api/v1/status/buildinfo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,10 @@ class SafePrometheusConnect(PrometheusConnect):
             _date_ms(answer),
         )
 
+    def dialect(self, timeout_seconds: float) -> Dialect:
+        """Return what the server says that it is. Raises `SourceError`."""
+        return of_build(self._source_session.ask(_BUILD, (), timeout_seconds))
+
 
 class PrometheusSource:
     """A cluster's Prometheus. With replicas it stays with one until that fails."""
@@ -163,6 +176,7 @@ class PrometheusSource:
                     connect_seconds=connect_seconds,
                     max_bytes=max_bytes,
                     gzip=gzip,
+                    tenant=settings.tenant,
                     explain=prometheus_error,
                 )
             )
@@ -170,6 +184,33 @@ class PrometheusSource:
         )
         self._chosen = 0
         self._clock_offset_ms: int | None = None
+        set_ = settings.dialect is not DialectName.AUTO
+        self._dialect = DIALECTS[settings.dialect] if set_ else of_address(str(settings.urls[0]))
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the server differs from Prometheus, as far as it was set or found out."""
+        return PROMETHEUS if self._dialect is None else self._dialect
+
+    def find_dialect(self, timeout_seconds: float) -> bool:
+        """Ask the server what it is, if that is not known; return whether it is now.
+
+        It takes *timeout_seconds* for each replica. Raises `SourceUnreachableError`.
+        """
+        tried = 0
+        while self._dialect is None:
+            try:
+                self._dialect = self.server.dialect(timeout_seconds)
+            except SourceUnreachableError:
+                tried += 1
+                self._chosen = (self._chosen + 1) % len(self._servers)
+                if tried == len(self._servers):
+                    raise
+            except SourceError as error:
+                if error.kind == Kind.AUTH:  # of us, or of this path alone
+                    return False
+                self._dialect = PROMETHEUS  # no such path here, or something else than JSON
+        return True
 
     @property
     def clock_offset_ms(self) -> int | None:
@@ -232,6 +273,7 @@ class PrometheusSource:
         timeout_seconds: float | None,
     ) -> Answer:
         """Ask the chosen replica, and the others in turn while there is time."""
+        params = [*params, *self.dialect.params]
         limit = self._timeout_seconds if timeout_seconds is None else timeout_seconds
         ends = time.monotonic() + limit
         tried, count = 0, len(self._servers)

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AnyHttpUrl, Field, model_validator
 
 from aggregator.settings import HttpAuth, Settings, Tls
+from aggregator.sources.dialects import DialectName
 
 
 class PrometheusSettings(Settings):
@@ -13,6 +14,8 @@ class PrometheusSettings(Settings):
     url: AnyHttpUrl | None = None
     replicas: tuple[AnyHttpUrl, ...] = ()
     selector: str = ""
+    dialect: DialectName = DialectName.AUTO
+    tenant: Annotated[str | None, Field(pattern=r"^[a-zA-Z0-9!._*'()|-]{1,150}$")] = None
     auth: HttpAuth = HttpAuth()
     tls: Tls = Tls()
     # A proxy takes its credentials from its URL alone: not for a repr.

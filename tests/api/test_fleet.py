@@ -34,6 +34,7 @@ def _view(name, region, state):
         age_seconds=90.0 if state != "never" else None,
         error="" if state == "ok" else "connection refused",
         interval_seconds=30.0,
+        dialect="thanos",
         coverage=Coverage(3, 4),
         subjects=(SUBJECT,),
         gaps=(GAP,),

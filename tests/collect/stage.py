@@ -27,6 +27,7 @@ from aggregator.store.memory import MemoryStore
 from tests.servers import Request, Response, ScriptedServer, scripted
 
 Row = tuple[Mapping[str, str], float]
+PROMETHEUS = Response(200, b'{"status":"success","data":{"version":"2.42.0"}}')
 T0 = 1_700_000_040_000  # on every grid used here
 _BRANCH = re.compile(
     r"label_replace\(([^()]*(?:\([^()]*(?:\([^()]*\))?[^()]*\))?[^()]*), "
@@ -55,10 +56,13 @@ class FakePrometheus:
     error_type: str = "execution"
     warnings: list[str] = field(default_factory=list)
     fail: Response | None = None
+    build: Response = PROMETHEUS
     queries: list[str] = field(default_factory=list)
 
     def __call__(self, request: Request) -> Response:
         """Answer one request."""
+        if request.path.endswith("/status/buildinfo"):
+            return self.fail or self.build
         params = dict(request.query)
         params |= {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
         query = params["query"]

@@ -1,6 +1,7 @@
 """Bindings: what serves a metric, for how long, and what is asked when."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -8,9 +9,11 @@ from structlog.testing import capture_logs
 from aggregator import telemetry
 from aggregator.collect import binding
 from aggregator.collect.cycle import ClusterCollector
+from aggregator.fleet.freshness import Freshness, State
 from aggregator.profile.format import FleetMetric, Profile
+from aggregator.sources.dialects import DialectName
 from aggregator.state.bindings import Standing
-from tests.collect.stage import T0, Row, Stage, profile, raw_series, union
+from tests.collect.stage import T0, Response, Row, Stage, profile, raw_series, union
 
 STEP = 15_000
 HOUR = 3_600_000
@@ -168,6 +171,15 @@ def test_a_candidate_that_fails_says_why(stage: Stage):
     assert kept["fleet:m2"].candidates == ("only",)
 
 
+def test_a_candidate_for_other_servers(stage: Stage):
+    """One of several candidates that a server cannot read does not make the metric fail."""
+    stage.prometheus.refused["count(newer)"] = 400
+    run(stage, collector(stage, of("newer", "older")))
+    kept = stage.context.bindings.of("a")["fleet:m"]
+    assert kept.standing is Standing.NEVER
+    assert "newer is refused" in kept.reason
+
+
 def test_a_restart_uses_what_was_bound(stage: Stage):
     """Kept bindings serve at once, without a question."""
     stage.prometheus.vectors["m"] = lambda _: ONE
@@ -269,3 +281,50 @@ def test_a_batch_that_is_too_much_is_asked_in_halves(stage: Stage, kind: str):
     run(stage, collecting)
     assert stage.context.health.get("a").quarantined == {}
     assert len(collecting._requests.batches) == 1
+
+
+VICTORIA = Response(200, b'{"status":"success","data":{}}', {"X-Server-Hostname": "vm"})
+
+
+def test_a_server_that_shows_samples_late(stage: Stage):
+    """Where samples are hidden at first, instants are asked for later, and that is not late."""
+    stage.prometheus.build = VICTORIA
+    stage.prometheus.vectors["m"] = lambda at: [({"x": "1"}, (at - T0) / 1000)]
+    stage.clock[0] = T0 + 5_000
+    collecting = collector(stage, of("m"))
+    run(stage, collecting, 4)
+    expected = [(at * STEP, at * 15.0) for at in (-1, 0, 1, 2)]
+    assert stage.samples("fleet:m") == {"x=1": expected}
+    context = stage.context
+    health = context.health.get("a")
+    assert (health.dialect, health.lag_ms) == ("victoriametrics", 15_000)
+    freshness = Freshness(
+        stage.registry(), {"fleet:m": "things"}, context.watermarks, context.gaps, context.health
+    )
+    [cluster] = freshness.registry
+    assert freshness.lag_ms(cluster) == 15_000
+    [unit] = freshness.units(cluster, T0 + 2 * STEP + 2 * STEP + 14_000)
+    assert unit.state is State.OK
+
+
+def test_exact_names_only(stage: Stage):
+    """Google's service is not asked for what it refuses, and a copy without a name says so."""
+    stage.prometheus.vectors['{__name__=~"m"}'] = lambda _: ONE
+    stage.prometheus.vectors["m"] = lambda _: ONE
+    stage.prometheus.raw[raw_series("up", job="x")] = [(T0, 1.0)]
+    cluster = stage.cluster(raw=[{"match": '{job="x"}'}, {"match": "up"}])
+    settings = cluster.prometheus.model_copy(update={"dialect": DialectName.GMP})
+    cluster = replace(cluster, prometheus=settings)
+    asked = [
+        {"id": "pattern", "quality": "exact", "expr": '{__name__=~"m"}'},
+        {"id": "name", "quality": "close", "expr": "m"},
+    ]
+    collecting = ClusterCollector(cluster, of(candidates=asked), stage.context)
+    run(stage, collecting)
+    assert candidates(stage) == ("name",)
+    assert not any("=~" in query for query in stage.prometheus.queries)
+    notes = stage.context.health.get("a").notes
+    assert notes['raw:{job="x"}'] == (
+        "gmp takes selectors that name one metric only; name it in match"
+    )
+    assert stage.samples("up") == {"job=x": [(0, 1.0)]}
