@@ -1,14 +1,16 @@
 """Watermarks, gaps and bindings: what they keep, also over a restart."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from aggregator.errors import StoreError
-from aggregator.state.bindings import Binding, Bindings
+from aggregator.state.bindings import Binding, Bindings, Standing
 from aggregator.state.database import Database, open_database
 from aggregator.state.gaps import Gaps
+from aggregator.state.migrations import MIGRATIONS
 from aggregator.state.watermarks import Watermark, Watermarks
 
 
@@ -146,6 +148,31 @@ def test_retention_forgets_gaps(database: Database):
     gaps.forget(before_ms=1_500)
     for ledger in (gaps, Gaps(database)):
         assert [gap.start_ms for gap in ledger.open("a")] == [2_000]
+
+
+def test_bindings_of_an_earlier_version(tmp_path: Path):
+    """Bindings that an earlier version kept serve on; those without a candidate never had data."""
+    file = sqlite3.connect(tmp_path / "state.db")
+    for migration in MIGRATIONS[:2]:
+        for statement in migration.statements:
+            file.execute(statement)
+    file.execute("INSERT INTO bindings VALUES ('a', 'fleet:x', 'one two', 'exact', '', 7)")
+    file.execute("INSERT INTO bindings VALUES ('a', 'fleet:y', '', '', 'no data', 7)")
+    file.execute("PRAGMA user_version = 2")
+    file.commit()
+    file.close()
+    database = open_database(tmp_path / "state.db")
+    kept = Bindings(database).of("a")
+    database.close()
+    assert kept["fleet:x"] == Binding("fleet:x", ("one", "two"), "exact", "", 7, since_ms=7)
+    assert kept["fleet:y"].standing is Standing.NEVER
+
+
+def test_what_became_of_a_binding(database: Database):
+    """Standing, time and what served before are kept."""
+    binding = Binding("fleet:x", ("b",), "close", "", 9, Standing.BOUND, 8, ("a", "c"))
+    Bindings(database).save("a", [binding])
+    assert Bindings(database).of("a")["fleet:x"] == binding
 
 
 def test_bindings_are_replaced(database: Database):
