@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import requests
 
 from aggregator.errors import QueryError
 from aggregator.model.budget import Budget
@@ -172,14 +173,10 @@ def peers(directory: Path, data: Dataset):
     for number, (_, times, values) in zip(ids, data.series, strict=True):
         store.write(SampleBlock(np.full(times.size, number, np.uint32), times, values))
     with prometheus(directory, flags=FLAGS) as server:
-        for labels, times, values in data.series:
+        for labels, times, values in sorted(data.series, key=lambda each: int(each[1][0])):
             body = write_request([series_bytes(labels)], times, values[None, :])
-            request = urllib.request.Request(  # noqa: S310  always http
-                f"{server.url}/api/v1/write",
-                body,
-                {"Content-Encoding": "snappy", "X-Prometheus-Remote-Write-Version": "0.1.0"},
-            )
-            urllib.request.urlopen(request, timeout=30).close()  # noqa: S310  always http
+            answer = requests.post(f"{server.url}/api/v1/write", body, timeout=30)
+            assert answer.status_code == 204, answer.text
         yield Peer(server.url, Engine(store, rules=PROMETHEUS_2), data)
 
 
