@@ -63,10 +63,14 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the server says about its error: Prometheus's type of it, and a text."""
+    """What the server says about its error: Prometheus's type of it, and a text.
+
+    `meaning` is what it means and what to do, where the status alone does not tell.
+    """
 
     kind: str = ""
     text: str = ""
+    meaning: tuple[Kind, str] | None = None
 
 
 Explain: TypeAlias = Callable[[HttpAnswer], Said]
@@ -162,7 +166,7 @@ def status_failure(cluster: str, answer: HttpAnswer, said: Said) -> SourceError 
     if status in {200, 203}:
         return _form_failure(cluster, answer)
     text = "" if answer.is_html else clean_text(said.text)
-    kind, advice = _meaning(status, said)
+    kind, advice = said.meaning or _meaning(status, said)
     if kind is Kind.REDIRECT:
         target = urlsplit(answer.headers.get("Location", ""))
         place = clean_text(f"{target.scheme}://{target.netloc.rpartition('@')[2]}", 100)

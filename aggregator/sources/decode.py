@@ -117,7 +117,7 @@ def _parse(cluster: str, body: bytes, found: Columns | None, known: bytes | None
     envelope = _ENVELOPE.decode(last)
     _check(cluster, envelope)
     if envelope.data is None:
-        raise failure(cluster, Kind.WRONG_JSON, "its answer has no data; is it a Prometheus?")
+        raise failure(cluster, Kind.WRONG_JSON, "its answer has no data; is it the right server?")
     series = _Collected(cluster)
     match envelope.data.resultType:
         case "vector" | "matrix":
@@ -188,7 +188,7 @@ class _Collected:
             if one.histogram or one.histograms:
                 self._histograms += 1
             elif samples is None:
-                message = "its answer has a series without samples; is it a Prometheus?"
+                message = "its answer has a series without samples; is it the right server?"
                 raise failure(self._cluster, Kind.WRONG_JSON, message)
             if samples is not None:
                 metrics.append(bytes(one.metric))
@@ -206,7 +206,7 @@ class _Collected:
         try:
             values = pc.cast(texts, pa.float64()).to_numpy()
         except pa.ArrowInvalid as error:
-            message = "its answer has a value that is not a number; is it a Prometheus?"
+            message = "its answer has a value that is not a number; is it the right server?"
             raise failure(self._cluster, Kind.WRONG_JSON, message) from error
         self._values.append(values)
         self._times.append(np.array([at for at, _ in pairs], np.float64))
@@ -215,7 +215,7 @@ class _Collected:
         """Return all samples, and the labels of each series as they came."""
         times = np.rint(np.concatenate(self._times or [np.empty(0)]) * 1000)
         if not (np.abs(times) < MAX_TIME_MS).all():
-            message = "its answer has a time out of bounds; is it a Prometheus?"
+            message = "its answer has a time out of bounds; is it the right server?"
             raise failure(self._cluster, Kind.WRONG_JSON, message)
         columns = Columns(
             digest(b"parsed", len(self._metrics), b"\n".join(self._metrics)),
@@ -239,7 +239,7 @@ def _check(cluster: str, envelope: _Envelope) -> None:
         text = clean_text(envelope.error)
         raise failure(cluster, Kind.EXECUTION, f"the query failed: {text}; correct or narrow it")
     if envelope.status != "success":
-        raise failure(cluster, Kind.WRONG_JSON, "its answer has no status; is it a Prometheus?")
+        raise failure(cluster, Kind.WRONG_JSON, "its answer has no status; is it the right server?")
 
 
 def _malformed(cluster: str, error: Exception) -> SourceError:
@@ -247,7 +247,5 @@ def _malformed(cluster: str, error: Exception) -> SourceError:
     if "truncated" in text:
         message = "its JSON was cut off; see the server's and the proxies' logs"
         return failure(cluster, Kind.TRUNCATED, message)
-    message = (
-        f"its JSON is not what Prometheus answers ({text}); does url lead to the right server?"
-    )
+    message = f"its JSON is not the answer to a query ({text}); is it the right server?"
     return failure(cluster, Kind.WRONG_JSON, message)

@@ -8,6 +8,7 @@ no cookie kept, nothing taken from the environment, and no address outside of th
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import requests
@@ -134,7 +135,7 @@ class SourceSession(requests.Session):
         if answer.status == 200:
             return Said()
         said = self._explain(answer)
-        return Said(said.kind, self.redact(said.text))
+        return replace(said, text=self.redact(said.text))
 
     def _refresh(self) -> None:
         """Mount our adapter, again when a file of the TLS settings has changed."""
