@@ -20,6 +20,7 @@ from aggregator.fleet.subjects import raw_subject
 from aggregator.model.arrays import Bools, Ids, Ints
 from aggregator.model.samples import SampleBlock
 from aggregator.promql.parse import parse_selector
+from aggregator.sources.failures import Kind, failure
 from aggregator.sources.prometheus import Answer, PrometheusSource
 
 OVERLAP_MS = 15_000
@@ -147,8 +148,7 @@ class RawCopy:
         try:
             answer = source.instant(expr, time_ms, known=self.cache.digest(self._window))
         except SourceError as error:
-            self._shorten(error)
-            raise
+            raise self._shortened(error, time_ms - left_ms) from error
         self._longest_ms = min(2 * self._longest_ms, LONGEST_WINDOW_MS)
         self._window = layout = self._layout(answer, self._window, limit)
         sent = self._sent if self._sent is not None and self._sent.time_ms == until else None
@@ -235,11 +235,23 @@ class RawCopy:
                 self.context.health.saw_names(self.cluster.name, self.subject, seen | names)
         return layout
 
-    def _shorten(self, error: SourceError) -> None:
-        """Ask for less next time if the window was too much for the source or for us."""
-        if error.kind in _HALVED_BY:
-            shortest = 2 * (self.selector.interval or self.cluster.collect.interval)
-            self._longest_ms = max(self._longest_ms // 2, shortest)
+    def _shortened(self, error: SourceError, span_ms: int) -> SourceError:
+        """Ask for less next time if the window was too much for the source or for us.
+
+        Returns what to raise: what helps where the window, *span_ms* long, is as short as it gets.
+        """
+        if error.kind not in _HALVED_BY:
+            return error
+        shortest = 2 * (self.selector.interval or self.cluster.collect.interval)
+        self._longest_ms = max(self._longest_ms // 2, shortest)
+        if error.kind != Kind.TOO_LARGE or span_ms > shortest:
+            return error
+        message = (
+            f"the answer for {self.subject} passes limits.response_bytes even for its last "
+            f"{span_ms // 1000} s; narrow its match, cut it into several (by a label with =~), or "
+            "raise limits.response_bytes"
+        )
+        return failure(self.cluster.name, Kind.TOO_LARGE, message)
 
     def _record_gap(self, start_ms: int, end_ms: int) -> None:
         context, cluster = self.context, self.cluster.name

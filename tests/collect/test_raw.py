@@ -264,6 +264,23 @@ def test_too_large_windows_get_shorter(stage: Stage):
     assert stage.samples("up")
 
 
+def test_a_copy_that_is_too_large_says_what_to_do(stage: Stage):
+    """A copy whose shortest window passes the byte cap names itself and every way out."""
+    job = "x" * 900
+    names = [raw_series("up", job=job, number=str(n)) for n in range(20)]
+    stage.prometheus.raw = dict.fromkeys(names, scrapes(-290_000, 60))
+    collecting = collector(stage, limits={"response_bytes": 4_000})
+    run(stage, collecting, 5)
+    assert windows(stage)[-1].endswith("[30000ms]")
+    note = stage.context.health.get("a").notes["raw:up"]
+    assert note.startswith("the answer for raw:up passes limits.response_bytes even for its last")
+    assert "cut it into several" in note
+    narrow = names[:1]
+    stage.prometheus.raw = dict.fromkeys(narrow, scrapes(-290_000, 60))
+    run(stage, collecting)
+    assert stage.context.health.get("a").notes.get("raw:up") is None
+
+
 def test_selector_of_the_cluster(stage: Stage):
     """Where one endpoint holds several clusters, every selector picks this one."""
     cluster = stage.cluster()
