@@ -13,6 +13,7 @@ from aggregator.model.labels import Matcher
 from aggregator.model.stepmatrix import StepRange
 from aggregator.promql.parse import parse_selector
 
+MAX_SELECTORS: Final = 100
 _TIME: Final = "seconds since 1970, or RFC 3339"
 QUERY: Final = Parameter("query", "PromQL expression", required=True, example="up")
 START: Final = Parameter("start", f"first time, {_TIME}")
@@ -23,7 +24,9 @@ STEP: Final = Parameter(
     "step", "distance of points, as 30s or seconds", required=True, example="30"
 )
 MOMENT: Final = Parameter("time", f"when to evaluate, {_TIME}; now if left out")
-MATCH: Final = Parameter("match[]", "series selector; several are joined by or", repeated=True)
+MATCH: Final = Parameter(
+    "match[]", f"series selector; up to {MAX_SELECTORS} are joined by or", repeated=True
+)
 LIMIT: Final = Parameter("limit", "most entries to return, 0 for all", kind="integer")
 OPTIONS: Final = (
     LIMIT,
@@ -90,10 +93,18 @@ def span(request: Request) -> tuple[int, int]:
     return start_ms, end_ms
 
 
+def matches(request: Request) -> list[str]:
+    """Return the texts of every `match[]`: each is a pass over the label index."""
+    texts = request.all("match[]")
+    if len(texts) > MAX_SELECTORS:
+        raise bad_parameter("match[]", f"more than {MAX_SELECTORS} selectors")
+    return texts
+
+
 def matchers(request: Request) -> list[tuple[Matcher, ...]]:
     """Return the matchers of each `match[]`."""
     try:
-        return [parse_selector(text) for text in request.all("match[]")]
+        return [parse_selector(text) for text in matches(request)]
     except QuerySyntaxError as error:
         raise bad_data(str(error)) from error
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import orjson
@@ -21,7 +21,9 @@ from aggregator.promql.context import Read
 from aggregator.promql.engine import Engine
 from aggregator.promql.parse import parse_selector
 from aggregator.promql.result import QueryResult, ResultKind
-from aggregator.store.interface import LabelReader, SeriesReader
+from aggregator.store.interface import LabelReader, SeriesReader, SeriesSelection
+
+Selector: TypeAlias = Sequence[Matcher]
 
 
 class Catalog(SeriesReader, LabelReader, Protocol):
@@ -101,7 +103,7 @@ class PrometheusApi:
     def series(self, request: Request) -> Reply:
         """Answer with the label sets of the series that match."""
         limit = parameters.limit(request)
-        texts = request.all("match[]")
+        texts = parameters.matches(request)
         if not texts:
             raise bad_data("no match[] parameter provided")
         start_ms, end_ms = parameters.span(request)
@@ -110,13 +112,16 @@ class PrometheusApi:
         except QuerySyntaxError as error:
             raise bad_parameter("match[]", error) from error
         strings = self._store.strings()
-        found = [self._store.select(selector, start_ms, end_ms, strings) for selector in selectors]
+        found: list[SeriesSelection] = []
+        for selector in selectors:
+            request.budget.check()
+            found.append(self._store.select(selector, start_ms, end_ms, strings))
+            request.budget.spend_series(sum(selection.ids.size for selection in found))
         request.budget.check()
         table = LabelTable.concat([selection.labels for selection in found], strings)
         _, first = np.unique(
             np.concatenate([selection.ids for selection in found]), return_index=True
         )
-        request.budget.spend_series(first.size)
         cut = 0 < limit < first.size
         data = label_sets(table.take(first), limit or first.size)
         return self._listed(request, data, selectors, cut)
@@ -126,7 +131,10 @@ class PrometheusApi:
         limit = parameters.limit(request)
         start_ms, end_ms = parameters.span(request)
         selectors = parameters.selectors(request)
-        names = self._store.label_names(selectors, start_ms, end_ms)
+
+        def names(some: Sequence[Selector]) -> list[str]:
+            return self._store.label_names(some, start_ms, end_ms)
+
         return self._strings(request, names, selectors, limit)
 
     def label_values(self, request: Request) -> Reply:
@@ -137,7 +145,10 @@ class PrometheusApi:
         limit = parameters.limit(request)
         start_ms, end_ms = parameters.span(request)
         selectors = parameters.selectors(request)
-        values = self._store.label_values(name, selectors, start_ms, end_ms)
+
+        def values(some: Sequence[Selector]) -> list[str]:
+            return self._store.label_values(name, some, start_ms, end_ms)
+
         return self._strings(request, values, selectors, limit)
 
     def _stats(
@@ -167,15 +178,24 @@ class PrometheusApi:
     def _strings(
         self,
         request: Request,
-        texts: Sequence[str],
-        selectors: Sequence[Sequence[Matcher]],
+        read: Callable[[Sequence[Selector]], list[str]],
+        selectors: Sequence[Selector],
         limit: int,
     ) -> Reply:
+        """Answer with what *read* finds, one selector after the other."""
+        texts = read(selectors[:1])
+        others: set[str] = set()
+        for selector in selectors[1:]:
+            request.budget.check()
+            others.update(read([selector]))
+        request.budget.check()
+        if others:
+            texts = sorted(others.union(texts))
         data = orjson.dumps(texts[: limit or None])
         return self._listed(request, data, selectors, 0 < limit < len(texts))
 
     def _listed(
-        self, request: Request, data: bytes, selectors: Sequence[Sequence[Matcher]], cut: bool
+        self, request: Request, data: bytes, selectors: Sequence[Selector], cut: bool
     ) -> Reply:
         now_ms = self._now_ms()
         start_ms, end_ms = parameters.span(request)

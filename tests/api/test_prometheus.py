@@ -5,7 +5,13 @@ import gzip
 import numpy as np
 import pytest
 
+from aggregator.api.exchange import Request
+from aggregator.api.prometheus import PrometheusApi
+from aggregator.errors import QueryTimeoutError
+from aggregator.model.budget import Budget
 from aggregator.model.samples import SampleBlock
+from aggregator.promql.engine import Engine
+from aggregator.store.memory import MemoryStore
 from tests.api.conftest import NOW_MS
 
 NOW = NOW_MS // 1000
@@ -165,6 +171,38 @@ def test_series(seeded):
     ]
 
 
+def test_several_selectors_of_labels(seeded):
+    """Names and values that any of several selectors finds come once, sorted."""
+    both = {"match[]": ['up{region="us"}', '{"http.status"}', 'up{region="eu"}']}
+    names = seeded.get(f"{API}/labels", **both).json()["data"]
+    assert names == ["__name__", "cluster", "größe", "region"]
+    values = seeded.get(f"{API}/label/cluster/values", **both).json()["data"]
+    assert values == ["eu-1", "eu-2", "us-1"]
+
+
+def test_selectors_share_one_budget(run):
+    """The series of all selectors together count, before their labels are put together."""
+    with run(query={"series": 3}) as api:
+        for number in range(4):
+            api.seed({"__name__": "up", "n": str(number)}, [(0, 1.0)])
+        halves = ['up{n=~"[01]"}', 'up{n=~"[23]"}']
+        assert api.get(f"{API}/series", **{"match[]": halves[:1]}).status_code == 200
+        answer = api.get(f"{API}/series", **{"match[]": halves})
+    assert (answer.status_code, answer.json()["errorType"]) == (422, "execution")
+
+
+@pytest.mark.parametrize("handler", ["series", "labels", "label_values"])
+def test_a_cancelled_request_looks_for_no_more_labels(handler):
+    """What is asked of the label index ends between selectors when the client went away."""
+    store = MemoryStore()
+    api = PrometheusApi(Engine(store), store, lambda *_: (), lambda: NOW_MS)
+    budget = Budget()
+    budget.cancel("the client went away")
+    pairs = [("match[]", "up"), ("match[]", "down")]
+    with pytest.raises(QueryTimeoutError, match="the client went away"):
+        getattr(api, handler)(Request({"name": "cluster"}, pairs, b"", None, budget))
+
+
 def test_build_info(api):
     """The build info says nothing of features, or Grafana would take us for another product."""
     data = api.get(f"{API}/status/buildinfo").json()["data"]
@@ -182,6 +220,8 @@ def test_build_info(api):
         ("query_range", {"query": '"a"', "start": 0, "end": 1, "step": 1}, "invalid expression"),
         ("labels", {"start": 5, "end": 4}, 'invalid parameter "end"'),
         ("series", {"match[]": "rate(up[1m])"}, 'invalid parameter "match[]"'),
+        ("series", {"match[]": ["up"] * 101}, 'invalid parameter "match[]": more than 100'),
+        ("labels", {"match[]": ["up"] * 101}, 'invalid parameter "match[]": more than 100'),
     ],
 )
 def test_bad_data(api, path, parameters, error):
