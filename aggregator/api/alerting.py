@@ -11,7 +11,7 @@ import orjson
 from aggregator.api import parameters, schemas
 from aggregator.api.envelope import route, success
 from aggregator.api.errors import bad_parameter
-from aggregator.api.exchange import Parameter, Reply, Request, Route
+from aggregator.api.exchange import Parameter, Reach, Reply, Request, Route
 from aggregator.model.alerts import ActiveAlert, AlertState
 from aggregator.model.labels import Matcher
 from aggregator.promql.scope import admits
@@ -64,9 +64,9 @@ class AlertingApi:
                 parameters.MATCH,
                 Parameter("group_limit", "most groups to return", kind="integer"),
                 Parameter("group_next_token", "where to go on, from the last answer"),
-            ), schema=schemas.RULES),
+            ), schema=schemas.RULES, reach=Reach.SCOPED),
             route("alerts", self.alerts, "Alerts that are pending or firing", (),
-                  schema=schemas.ALERTS),
+                  schema=schemas.ALERTS, reach=Reach.SCOPED),
         )  # fmt: skip
 
     def rules(self, request: Request) -> Reply:

@@ -29,7 +29,7 @@ def route(
     parameters: tuple[Parameter, ...],
     *,
     schema: Schema,
-    reach: Reach = Reach.SCOPED,
+    reach: Reach,
     description: str = "",
 ) -> Route:
     """Return the route of *path* below the API's prefix."""

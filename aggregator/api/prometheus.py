@@ -10,7 +10,7 @@ import orjson
 from aggregator.api import encode, parameters, schemas, scope, stats
 from aggregator.api.envelope import CUT, route, success
 from aggregator.api.errors import bad_data, bad_parameter
-from aggregator.api.exchange import Parameter, Reply, Request, Route
+from aggregator.api.exchange import Parameter, Reach, Reply, Request, Route
 from aggregator.api.labelsets import label_sets
 from aggregator.api.paths import label_name
 from aggregator.errors import QuerySyntaxError
@@ -48,16 +48,18 @@ class PrometheusApi:
         name = Parameter("name", "label name; in the U__ form if not a plain one", required=True)
         instant = (parameters.QUERY, parameters.MOMENT, *parameters.OPTIONS)
         span = (parameters.QUERY, parameters.FIRST, parameters.LAST, parameters.STEP)
-        catalog = parameters.CATALOG
+        catalog, scoped = parameters.CATALOG, Reach.SCOPED
         return (
-            route("query", self.query, "Evaluate at one time", instant, schema=schemas.RESULT),
+            route("query", self.query, "Evaluate at one time", instant,
+                  schema=schemas.RESULT, reach=scoped),
             route("query_range", self.query_range, "Evaluate over a range of time",
-                  (*span, *parameters.OPTIONS), schema=schemas.RESULT),
+                  (*span, *parameters.OPTIONS), schema=schemas.RESULT, reach=scoped),
             route("series", self.series, "Label sets of the series that match", catalog,
-                  schema=schemas.LABEL_SETS),
-            route("labels", self.labels, "Label names", catalog, schema=schemas.STRINGS),
+                  schema=schemas.LABEL_SETS, reach=scoped),
+            route("labels", self.labels, "Label names", catalog,
+                  schema=schemas.STRINGS, reach=scoped),
             route("label/{name}/values", self.label_values, "Values of a label",
-                  (name, *catalog), schema=schemas.STRINGS),
+                  (name, *catalog), schema=schemas.STRINGS, reach=scoped),
         )  # fmt: skip
 
     def query(self, request: Request) -> Reply:

@@ -52,7 +52,7 @@ class StatusApi:
             route("status/tsdb", self.cardinality, "How many series there are, and of what", (
                 Parameter("limit", f"most entries of each list, {_TOP} if left out",
                           kind="integer"),
-            ), schema=schemas.CARDINALITY),
+            ), schema=schemas.CARDINALITY, reach=Reach.SCOPED),
         )  # fmt: skip
 
     def metadata(self, request: Request) -> Reply:
