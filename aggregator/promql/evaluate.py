@@ -1,5 +1,6 @@
 """Plan node to operator: the one place that tells nodes apart to compute them."""
 
+from functools import partial
 from typing import assert_never
 
 import numpy as np
@@ -17,12 +18,15 @@ from aggregator.promql.operators.arithmetic import scalar_scalar, vector_scalar
 from aggregator.promql.operators.binary import vector_vector
 from aggregator.promql.operators.choose import choose_k, choose_ratio, count_values, quantile
 from aggregator.promql.operators.info import add_info
+from aggregator.promql.operators.leaf import Leaf, leaf_matrix
+from aggregator.promql.operators.pushdown import aggregate_leaf
 from aggregator.promql.operators.rows import compact
 from aggregator.promql.operators.selector import (
     RangeVector,
+    instant_leaf,
     instant_vector,
-    over_windows,
     range_vector,
+    windows_leaf,
 )
 from aggregator.promql.operators.sets import combine_sets
 from aggregator.promql.operators.subquery import subquery_vector
@@ -129,10 +133,16 @@ def _binary(node: Binary, context: Context) -> StepMatrix:
 
 
 def _aggregate(node: Aggregate, context: Context) -> StepMatrix:
-    matrix = evaluate(node.expr, context)
     op, grouping, without = node.op, node.grouping, node.without
     if node.param is None:
-        return aggregate(op, matrix, grouping, without=without)
+        leaf = _leaf(node.expr, context)
+        if leaf is None:
+            return aggregate(op, evaluate(node.expr, context), grouping, without=without)
+        result = aggregate_leaf(op, leaf, grouping, context, without=without)
+        if result is None:
+            result = aggregate(op, leaf_matrix(leaf, context), grouping, without=without)
+        return result
+    matrix = evaluate(node.expr, context)
     label = unwrap(node.param)
     if isinstance(label, StringLiteral):
         return count_values(matrix, grouping, label.value, context.budget, without=without)
@@ -156,7 +166,8 @@ def _call(node: Call, context: Context) -> StepMatrix:
         if isinstance(argument, VectorSelector):
             return instant_vector(argument, context, sample_times=True)
     if function.kernel is not None:
-        result = _over_windows(node, context)
+        matrix = leaf_matrix(_windows_leaf(node, context), context)
+        result = matrix if function.run is None else _run(node, [matrix], context)
     else:
         args = [_argument(argument, context) for argument in node.args]
         result = _run(node, args, context)
@@ -168,8 +179,21 @@ def _argument(node: Node, context: Context) -> StepMatrix | str:
     return inner.value if isinstance(inner, StringLiteral) else evaluate(node, context)
 
 
-def _over_windows(node: Call, context: Context) -> StepMatrix:
-    """Compute a function of a range vector, whose other arguments are scalars."""
+def _leaf(node: Node, context: Context) -> Leaf | None:
+    """Return the leaf that *node* is, None if it is anything else."""
+    match node:
+        case Paren():
+            return _leaf(node.expr, context)
+        case VectorSelector():
+            return instant_leaf(node, context)
+        case Call(function=function) if function.kernel is not None and function.run is None:
+            return _windows_leaf(node, context)
+        case _:
+            return None
+
+
+def _windows_leaf(node: Call, context: Context) -> Leaf:
+    """Return the leaf of a function of a range vector, whose other arguments are scalars."""
     function = node.function
     ranged: MatrixSelector | Subquery | None = None
     params: list[Floats] = []
@@ -184,10 +208,9 @@ def _over_windows(node: Call, context: Context) -> StepMatrix:
     annotations = context.annotate(node.args[0])
     if function.check is not None:
         function.check(params, annotations)
-    matrix = over_windows(function, evaluate_range(ranged, context), params, context)
-    if function.counter:
-        _note_gauges(matrix, annotations)
-    return matrix if function.run is None else _run(node, [matrix], context)
+    vector = evaluate_range(ranged, context)
+    note = partial(_note_gauges, annotations) if function.counter else None
+    return windows_leaf(function, vector, params, context, note)
 
 
 def _run(node: Call, args: list[StepMatrix | str], context: Context) -> StepMatrix:
@@ -219,9 +242,8 @@ def _matchers(node: Call) -> tuple[Matcher, ...]:
             return ()
 
 
-def _note_gauges(matrix: StepMatrix, annotations: Annotations) -> None:
+def _note_gauges(annotations: Annotations, series: LabelTable) -> None:
     """Annotate counter functions of names that do not look like a counter's."""
-    series = matrix.series
     for name in series.strings.texts(np.unique(series.column(METRIC_NAME))):
         if name and not name.endswith(_COUNTER_SUFFIXES):
             annotations.info(

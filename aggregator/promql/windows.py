@@ -134,6 +134,9 @@ def _positions_after(samples: SeriesSamples, bounds: Ints) -> Ints:
     first, newest = int(times.min()), int(times.max())
     if ((bounds < first) | (bounds >= newest)).all():  # what was read for one step is its window
         return np.where(bounds >= newest, offsets[1:, None], offsets[:-1, None])
+    same = _same_times(samples)
+    if same is not None:
+        return offsets[:-1, None] + np.searchsorted(same, bounds, side="right")
     span = newest - first + 2
     wanted = np.clip(bounds, first - 1, first + span - 2) - (first - 1)
     found = np.empty((count, bounds.size), dtype=np.int64)
@@ -146,3 +149,12 @@ def _positions_after(samples: SeriesSamples, bounds: Ints) -> Ints:
         keys += np.repeat(base, np.diff(part))
         found[start:stop] = part[0] + np.searchsorted(keys, base[:, None] + wanted, side="right")
     return found
+
+
+def _same_times(samples: SeriesSamples) -> Ints | None:
+    """Return the times that every series has, None if not all have the same."""
+    size = samples.times.size // samples.count
+    if size == 0 or (np.diff(samples.offsets) != size).any():
+        return None
+    times = samples.times.reshape(samples.count, size)
+    return times[0] if (times == times[0]).all() else None

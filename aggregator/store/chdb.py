@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aggregator import telemetry
 from aggregator.errors import QueryError, StoreError
 from aggregator.model.arrays import Bools, Ids, Ints
 from aggregator.model.budget import Budget
@@ -23,9 +24,17 @@ from aggregator.store.conflicts import (
     settled,
 )
 from aggregator.store.expiry import drop_days
+from aggregator.store.grid import Grid
 from aggregator.store.head import SPAN_MS, Head
 from aggregator.store.index import LabelIndex
-from aggregator.store.interface import SeriesSelection, WriteReport
+from aggregator.store.interface import (
+    GridCall,
+    GridCells,
+    GridSamples,
+    GridSums,
+    SeriesSelection,
+    WriteReport,
+)
 from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.loading import load_blocks, load_lifetimes, load_series
 from aggregator.store.lock import DirectoryLock
@@ -33,11 +42,12 @@ from aggregator.store.migrations import migrate
 from aggregator.store.pool import Pool
 from aggregator.store.postings import PostingsTable
 from aggregator.store.process import release_memory
-from aggregator.store.reading import sample_runs
+from aggregator.store.reading import SampleReader, Spacing
 from aggregator.store.seriesrows import SeriesRows
 from aggregator.store.warming import Warming
 
 _END_MS = 5_662_310_400_000  # 2149-06-07: later days do not fit the tables
+_READ = telemetry.LEAF_READS.labels("raw")
 
 
 class ChdbStore:
@@ -63,6 +73,8 @@ class ChdbStore:
 
     def _open(self) -> None:
         migrate(self._pool.execute)
+        spacing = Spacing()
+        self._samples, self._grid = SampleReader(self._pool, spacing), Grid(self._pool, spacing)
         self._delete_forgotten()  # what a crash left undone
         blocks = load_blocks(self._pool)
         postings = PostingsTable(self._pool)
@@ -77,7 +89,7 @@ class ChdbStore:
         self._head.load(rows, lives.last[rows])
         newest_ms = int(lives.last[rows].max(initial=0))
         self._warming = Warming(
-            self._pool, self._index, self._head, self._writing, newest_ms - self._head.span_ms
+            self._samples, self._index, self._head, self._writing, newest_ms - self._head.span_ms
         )
 
     @property
@@ -130,7 +142,8 @@ class ChdbStore:
             yield run
             done += run.count
         rest = ids[done:]
-        for first, wanted, block in sample_runs(self._pool, rest, start_ms, end_ms, budget):
+        for first, wanted, block in self._samples.runs(rest, start_ms, end_ms, budget):
+            _READ.inc()
             offsets = np.append(np.searchsorted(block.ids, wanted), len(block)).astype(np.int64)
             yield SeriesSamples(done + first, offsets, block.times, block.values)
 
@@ -148,6 +161,25 @@ class ChdbStore:
     def warm(self, stopping: threading.Event) -> None:
         """Bring the newest minutes from the disk into memory; reads and writes go on meanwhile."""
         self._warming.fill(stopping)
+
+    def computes(self, call: GridCall) -> bool:
+        """Tell whether the engine can compute *call*, and it is worth it."""
+        return self._grid.computes(call)
+
+    def cells(self, call: GridCall, ids: Ids, budget: Budget) -> Iterator[GridCells | GridSamples]:
+        """Yield what *call* gives for *ids*, run after run; see `GridReader`."""
+        start_ms, end_ms = call.start_ms - call.range_ms, call.end_ms
+
+        def samples(wanted: Ids) -> Iterator[SeriesSamples]:
+            return self.read(wanted, start_ms, end_ms, budget)
+
+        return self._grid.cells(call, ids, budget, samples)
+
+    def sums(
+        self, call: GridCall, ids: Ids, groups: Ints, budget: Budget
+    ) -> Iterator[GridSums | None]:
+        """Yield sums of what *call* gives for *ids* over *groups*, run after run."""
+        return self._grid.sums(call, ids, groups, budget)
 
     # -- writing
 
@@ -203,7 +235,8 @@ class ChdbStore:
         verdicts = np.full(len(block), Verdict.NEW, np.int8)
         ids, start, end = np.unique(block.ids), block.times.min() - 1, block.times.max()
         budget = Budget(max_samples=1 << 62)
-        for _, wanted, stored in sample_runs(self._pool, ids, int(start), int(end), budget):
+        runs = self._samples.runs(ids, int(start), int(end), budget)
+        for _, wanted, stored in runs:
             low = int(np.searchsorted(block.ids, wanted[0]))
             high = int(np.searchsorted(block.ids, wanted[-1], side="right"))
             part = block.take(np.arange(low, high))

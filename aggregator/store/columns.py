@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aggregator.model.arrays import Bools
+from aggregator.model.arrays import Bools, Floats
 from aggregator.model.samples import SampleBlock
 
 Column: TypeAlias = "pa.ChunkedArray[Any]"
@@ -21,6 +21,20 @@ def numbers(column: Column) -> NDArray[Any]:
         for chunk in column.chunks
     ]
     return np.concatenate([*parts, np.empty(0, dtype)])
+
+
+def cells(column: Column, width: int) -> tuple[Floats, Bools]:
+    """Return a column of lists of *width* nullable numbers as values and presence, `[n, width]`."""
+    chunks: list[Any] = column.chunks
+    parts = [chunk.flatten() for chunk in chunks]
+    values = [np.frombuffer(part.buffers()[1] or b"", np.float64) for part in parts]
+    values = [whole[part.offset :][: len(part)] for whole, part in zip(values, parts, strict=True)]
+    present = [flags(part.is_valid()) for part in parts]
+    shape = (len(column), width)
+    return (
+        np.concatenate([*values, np.empty(0)]).reshape(shape),
+        np.concatenate([*present, np.empty(0, np.bool_)]).reshape(shape),
+    )
 
 
 def texts(column: Column) -> list[str]:

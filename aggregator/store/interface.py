@@ -7,9 +7,9 @@ Times are int64 milliseconds UTC. A window is left-open and right-closed. Every 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from aggregator.model.arrays import Ids
+from aggregator.model.arrays import Bools, Floats, Ids, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable, Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
@@ -66,6 +66,81 @@ class SeriesReader(Protocol):
         """Yield the newest sample in (start_ms, end_ms] of each of *ids*, run after run.
 
         The same as the last one of `read`, stale markers included, at a lower price.
+        """
+        ...
+
+
+# The name of what an instant selector does: the newest sample, unless that is a stale marker.
+INSTANT: Final = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GridCall:
+    """A function of the windows (end - range_ms, end] at *count* ends, *step_ms* apart.
+
+    `function` is PromQL's name, or `INSTANT`; `parameter` is its scalar (of `predict_linear`).
+    """
+
+    function: str
+    start_ms: int
+    step_ms: int
+    count: int
+    range_ms: int
+    parameter: float = 0.0
+
+    @property
+    def end_ms(self) -> int:
+        """The last window's end."""
+        return self.start_ms + (self.count - 1) * self.step_ms
+
+
+@dataclass(frozen=True, slots=True)
+class GridCells:
+    """Values and presence, `[n, count]`, of the n series at the positions *rows* of a selection."""
+
+    rows: Ints
+    values: Floats
+    present: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class GridSamples:
+    """The samples of the series at *rows*, of which the store would compute something else."""
+
+    rows: Ints
+    samples: SeriesSamples
+
+
+@dataclass(frozen=True, slots=True)
+class GridSums:
+    """Over a run of series: sum and number of the values in each of n groups, `[n, count]`."""
+
+    groups: Ints
+    totals: Floats
+    counts: Floats
+
+
+@runtime_checkable
+class GridReader(Protocol):
+    """Computes functions of windows where the samples are, equal to PromQL's own kernels."""
+
+    def computes(self, call: GridCall) -> bool:
+        """Tell whether *call* can be asked for, and is worth it."""
+        ...
+
+    def cells(self, call: GridCall, ids: Ids, budget: Budget) -> Iterator[GridCells | GridSamples]:
+        """Yield what *call* gives for *ids* (ascending), some thousand at a time.
+
+        Series without samples may be left out.
+        """
+        ...
+
+    def sums(
+        self, call: GridCall, ids: Ids, groups: Ints, budget: Budget
+    ) -> Iterator[GridSums | None]:
+        """Yield sums over *ids*, whose groups are *groups*, run after run.
+
+        None means that the values cannot be added up here: ask for `cells`.
         """
         ...
 

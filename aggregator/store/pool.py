@@ -11,8 +11,10 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import chdb.state
+import numpy as np
 import pyarrow as pa
 import structlog
 
@@ -23,7 +25,7 @@ from aggregator.errors import (
     StoreError,
 )
 from aggregator.model.budget import Budget
-from aggregator.store.sql import WRITER_SETTINGS, Statement
+from aggregator.store.sql import READER_SETTINGS, WRITER_SETTINGS, Statement
 
 _LOG = structlog.get_logger(__name__)
 _SERVER_MEMORY_BYTES = 1 << 30
@@ -87,13 +89,14 @@ class Pool:
         forget = budget.on_cancel(lambda: self._kill(token))
         try:
             connection.query(
-                f"set max_memory_usage={budget.max_bytes}, max_threads={_CORES}, "
+                f"set {READER_SETTINGS}, max_threads={_CORES}, "
+                f"max_memory_usage={budget.max_bytes}, "
                 f"max_execution_time={max(budget.remaining_seconds, 0.001):.3f}, readonly=1"
             )
             result = connection.query(
                 f"{token} {statement.text}", "Arrow", dict(statement.parameters)
             )
-            return pa.ipc.open_file(pa.py_buffer(result.get_memview().view())).read_all()
+            return _arrow_table(result)
         except (RuntimeError, chdb.ChdbError) as error:
             budget.check()
             raise self._query_error(error) from error
@@ -151,6 +154,15 @@ class Pool:
                 "or store.retention"
             )
         return StoreError(f"the store in {self._directory} failed: {str(error)[:500]}")
+
+
+def _arrow_table(result: Any) -> pa.Table:  # noqa: ANN401  the engine gives it no name
+    """Return an answer as a table that refers to the engine's memory, and keeps it."""
+    memory = result.get_memview()
+    view = np.frombuffer(memory.view(), np.uint8)
+    # a buffer made from the view alone would be left with freed memory
+    buffer = pa.foreign_buffer(view.ctypes.data, view.size, base=memory)
+    return pa.ipc.open_file(buffer).read_all()
 
 
 def _code(error: Exception) -> int:

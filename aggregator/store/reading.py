@@ -1,50 +1,163 @@
 """Reads samples from the embedded store in runs that are small enough to hold."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 
-from aggregator.model.arrays import Ids
+from aggregator.model.arrays import Ids, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.samples import SampleBlock
 from aggregator.store import sql
 from aggregator.store.columns import sample_block
 from aggregator.store.conflicts import settled
 from aggregator.store.pool import Pool
+from aggregator.store.process import release_memory
 
-_RUN_SERIES = 2_000
+# A statement costs as much as 100,000 samples; a run in work and the next one are both held.
 _RUN_SAMPLES = 700_000
-_RUN_LIMIT = 1_400_000
+_RUN_SERIES = 8_000
+_MANY_RUNS = 4  # leave some hundred MB of free memory
 _NO_LIMIT = 1 << 62
 _END_OF_TIME_MS = 5_662_310_400_000  # 2149-06-07: the last day the tables can tell
-# the first run assumes a sample each 10 s, the later ones what the run before had
-_DENSEST_MS = 10_000
+_SPACING_MS = (1_000.0, 60_000.0)
+
+SampleRun: TypeAlias = tuple[int, Ids, SampleBlock]
 
 
-def sample_runs(
-    pool: Pool, ids: Ids, start_ms: int, end_ms: int, budget: Budget
-) -> Iterator[tuple[int, Ids, SampleBlock]]:
-    """Yield (position, ids, their samples in (start_ms, end_ms], sorted) run after run."""
-    start_ms, end_ms = max(start_ms, -1), max(min(end_ms, _END_OF_TIME_MS), -1)
-    per_series = max(1.0, (end_ms - start_ms) / _DENSEST_MS)
-    position = 0
-    while position < ids.size:
-        count = int(min(_RUN_SERIES, max(1, _RUN_SAMPLES / per_series)))
-        wanted = ids[position : position + count]
-        limit = _RUN_LIMIT if wanted.size > 1 else _NO_LIMIT
-        block = _samples(pool, sql.samples_of(wanted, start_ms, end_ms, limit), budget)
-        if len(block) == limit:  # denser than the run before: ask for fewer series
-            per_series *= 4
-            continue
-        budget.spend_samples(len(block))
-        yield position, wanted, block
-        per_series = max(1.0, len(block) / wanted.size)
-        position += wanted.size
+class Spacing:
+    """How far apart a series' samples were in what was read last, to guess what comes next.
+
+    A wrong guess, or two threads that guess at once, cost time only: runs have a limit.
+    """
+
+    def __init__(self) -> None:
+        self._milliseconds = 10_000.0
+
+    def samples(self, span_ms: int) -> float:
+        """Return how many samples a series may have in *span_ms*."""
+        return max(1.0, span_ms / self._milliseconds)
+
+    def learn(self, span_ms: int, per_series: float) -> None:
+        """Take note that a series had *per_series* samples in *span_ms*."""
+        least, most = _SPACING_MS
+        self._milliseconds = min(max(span_ms / max(per_series, 1.0), least), most)
 
 
-def _samples(pool: Pool, statement: sql.Statement, budget: Budget) -> SampleBlock:
-    block = sample_block(pool.read(statement, budget))
-    # a sample is twice in the table when a real value replaced a stale marker, or when an insert
-    # was repeated; merges of the table keep the later one, which is the same choice
-    again = (block.ids[1:] == block.ids[:-1]) & (block.times[1:] == block.times[:-1])
-    return settled(block)[0] if np.any(again) else block
+class RunPlan:
+    """Cuts *ids* into runs of about *target* samples, each of which is read within a limit."""
+
+    def __init__(
+        self, ids: Ids, span_ms: int, spacing: Spacing, *, target: int, most_series: int
+    ) -> None:
+        self._ids, self._span_ms, self._spacing = ids, span_ms, spacing
+        self._target, self._most_series = target, most_series
+        self._per_series = spacing.samples(span_ms)
+        self.position = 0
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all runs were read."""
+        return self.position >= self._ids.size
+
+    @property
+    def wanted(self) -> Ids:
+        """The series of the run at hand."""
+        count = int(min(self._most_series, max(1, self._target / self._per_series)))
+        return self._ids[self.position : self.position + count]
+
+    @property
+    def limit(self) -> int:
+        """How many samples to read of it at most."""
+        return 2 * self._target if self.wanted.size > 1 else _NO_LIMIT
+
+    def goes_on(self, samples: int) -> bool:
+        """Go to the next run after *samples* were read, or to a smaller one if some were left out.
+
+        Tells whether the run was complete.
+        """
+        wanted = self.wanted
+        if samples >= self.limit:
+            self._per_series *= 4
+            return False
+        self.position += wanted.size
+        self._per_series = max(1.0, samples / wanted.size)
+        self._spacing.learn(self._span_ms, self._per_series)
+        return True
+
+
+class SampleReader:
+    """Reads samples from the table; safe to use from many threads at once."""
+
+    def __init__(self, pool: Pool, spacing: Spacing) -> None:
+        self._pool, self._spacing = pool, spacing
+
+    def runs(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SampleRun]:
+        """Yield (position, ids, their samples in (start_ms, end_ms], sorted) run after run.
+
+        The next run is read while the caller works on one.
+        """
+        if not ids.size:
+            return
+        start_ms, end_ms = max(start_ms, -1), max(min(end_ms, _END_OF_TIME_MS), -1)
+        plan = RunPlan(
+            ids,
+            end_ms - start_ms,
+            self._spacing,
+            target=_RUN_SAMPLES,
+            most_series=_RUN_SERIES,
+        )
+
+        def read() -> SampleRun:
+            while True:
+                position, wanted = plan.position, plan.wanted
+                statement = sql.samples_of(wanted, start_ms, end_ms, plan.limit)
+                block = sample_block(self._pool.read(statement, budget))
+                if plan.goes_on(len(block)):
+                    return position, wanted, _sorted(block)
+
+        runs = 0
+        try:
+            with ThreadPoolExecutor(1) as ahead:
+                run: SampleRun | None = read()
+                while run is not None:
+                    runs += 1
+                    budget.spend_samples(len(run[2]))
+                    following = None if plan.at_end else ahead.submit(read)
+                    yield run
+                    run = None if following is None else following.result()
+        finally:
+            if runs >= _MANY_RUNS:
+                release_memory()
+
+
+def _sorted(block: SampleBlock) -> SampleBlock:
+    """Sort *block* by series and time, and leave one sample of those that it has twice.
+
+    A sample is twice in the table when a real value replaced a stale marker, or when an insert was
+    repeated; merges of the table keep the later one, which is the same choice.
+    """
+    breaks = _breaks(block)
+    if not (block.ids[breaks] > block.ids[breaks - 1]).all():
+        block = _stretches_sorted(block, np.concatenate([np.zeros(1, np.int64), breaks]))
+        breaks = _breaks(block)
+    together = (block.ids[breaks] > block.ids[breaks - 1]).all()
+    return block if together else settled(block)[0]
+
+
+def _breaks(block: SampleBlock) -> Ints:
+    """Return the rows that are of another series than the row before, or not later than it."""
+    apart = block.ids[1:] != block.ids[:-1]
+    apart |= block.times[1:] <= block.times[:-1]
+    return np.flatnonzero(apart) + 1
+
+
+def _stretches_sorted(block: SampleBlock, starts: Ints) -> SampleBlock:
+    """Bring the stretches of *block* that begin at *starts* in order of series and first time."""
+    order = np.lexsort((block.times[starts], block.ids[starts]))
+    lengths = np.diff(starts, append=len(block))[order]
+    ends = np.cumsum(lengths)
+    rows = np.repeat(starts[order] - (ends - lengths), lengths) + np.arange(len(block))
+    ids = np.repeat(block.ids[starts[order]], lengths)
+    return SampleBlock(ids, block.times[rows], block.values[rows])

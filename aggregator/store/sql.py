@@ -14,6 +14,13 @@ WRITER_SETTINGS = (
     "set max_threads=1, max_insert_threads=1, max_partitions_per_insert_block=0, "
     "optimize_on_insert=0"
 )
+# The engine would use one thread, since `max_server_memory_usage` leaves less than 1 GiB for each,
+# and would compress an answer that never leaves the process.
+READER_SETTINGS = (
+    "max_threads_min_free_memory_per_thread=0, output_format_arrow_compression_method='none', "
+    "output_format_arrow_parallel_encoding=0, output_format_parallel_formatting=0, "
+    "enable_time_series_aggregate_functions=1"
+)
 # `rows` is the Arrow table given to `Pool.insert`
 INSERT_SAMPLES = (
     "insert into samples select id, fromUnixTimestamp64Milli(time, 'UTC'), value from Python(rows)"
@@ -46,7 +53,7 @@ _SAMPLES = (
     "where ts > fromUnixTimestamp64Milli({start:Int64}, 'UTC') "
     "and ts <= fromUnixTimestamp64Milli({end:Int64}, 'UTC')"
 )
-_IN_ORDER = " order by id, ts limit {limit:UInt64}"
+_LIMIT = " limit {limit:UInt64}"
 
 POSTED_NAMES = "select distinct name from postings"
 POSTINGS = "select id from postings where name = {name:String} and match(value, {pattern:String})"
@@ -82,9 +89,13 @@ class Statement:
 
 
 def samples_of(ids: Ids, start_ms: int, end_ms: int, limit: int) -> Statement:
-    """Select the samples in (start_ms, end_ms] of *ids* (ascending, not empty), sorted."""
-    condition, parameters = _id_condition(ids)
-    text = f"{_SAMPLES} and {condition}{_IN_ORDER}"
+    """Select the samples in (start_ms, end_ms] of *ids* (ascending, not empty), in any order.
+
+    The engine gives stretches of one series in order of time; to sort those takes a tenth of the
+    time that the engine needs to sort rows.
+    """
+    condition, parameters = id_condition(ids)
+    text = f"{_SAMPLES} and {condition}{_LIMIT}"
     window = {"start": str(start_ms), "end": str(end_ms), "limit": str(limit)}
     return Statement(text, parameters | window)
 
@@ -96,7 +107,8 @@ def escaped(value: str) -> str:
     return value.replace("\0", "\\0")
 
 
-def _id_condition(ids: Ids) -> tuple[str, dict[str, str]]:
+def id_condition(ids: Ids) -> tuple[str, dict[str, str]]:
+    """Return the condition that a row is of one of *ids* (ascending), and its parameters."""
     wide = ids.astype(np.int64)
     breaks = np.flatnonzero(np.diff(wide) > 1)
     if breaks.size >= _MAX_RANGES:

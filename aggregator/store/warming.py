@@ -10,8 +10,7 @@ from aggregator.store.blocks import BLOCK_BITS
 from aggregator.store.head import Head
 from aggregator.store.index import LabelIndex
 from aggregator.store.lifetimes import Lifetimes
-from aggregator.store.pool import Pool
-from aggregator.store.reading import sample_runs
+from aggregator.store.reading import SampleReader
 from aggregator.store.rings import Run
 
 _SERIES_AT_ONCE = 1 << 13
@@ -26,9 +25,14 @@ class Warming:
     """
 
     def __init__(
-        self, pool: Pool, index: LabelIndex, head: Head, writing: threading.Lock, from_ms: int
+        self,
+        samples: SampleReader,
+        index: LabelIndex,
+        head: Head,
+        writing: threading.Lock,
+        from_ms: int,
     ) -> None:
-        self._pool, self._index, self._head = pool, index, head
+        self._samples, self._index, self._head = samples, index, head
         self._writing = writing
         self._from_ms = from_ms
 
@@ -52,8 +56,7 @@ class Warming:
         ids, rows = ids[lacking], rows[lacking]
         budget = Budget(max_samples=1 << 62)
         end_ms = int(lives.last[rows].max(initial=self._from_ms))
-        runs = sample_runs(self._pool, ids, self._from_ms, end_ms, budget)
-        for first, wanted, block in runs:
+        for first, wanted, block in self._samples.runs(ids, self._from_ms, end_ms, budget):
             counts = np.diff(np.append(np.searchsorted(block.ids, wanted), len(block)))
             run = Run(counts, block.times, block.values)
             self._head.fill(rows[first : first + wanted.size], run, self._from_ms)

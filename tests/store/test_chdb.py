@@ -170,8 +170,7 @@ def posted(store) -> tuple[int, list[str]]:
 
 def test_reading_is_cut_into_runs(chdb_store, monkeypatch):
     """More samples than a run may hold are read with fewer series at once."""
-    monkeypatch.setattr("aggregator.store.reading._RUN_LIMIT", 50)
-    monkeypatch.setattr("aggregator.store.reading._RUN_SAMPLES", 40)
+    monkeypatch.setattr("aggregator.store.reading._RUN_SAMPLES", 25)
     rows = [(labels(name="up", k=str(k)), T0 + t, t * k) for k in range(9) for t in range(20)]
     write(chdb_store, rows)
     found = window(chdb_store, 0, T0 + 20)

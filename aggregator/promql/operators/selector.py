@@ -1,7 +1,7 @@
-"""Reads selectors from the store, run of series after run of series."""
+"""Selectors: the series they select, and how their values come from the store."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -13,16 +13,12 @@ from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.context import Context
 from aggregator.promql.functions import Function
-from aggregator.promql.operators.rows import compact
+from aggregator.promql.operators.leaf import Leaf, StoreCall, leaf_matrix
 from aggregator.promql.plan import MatrixSelector, VectorSelector
-from aggregator.promql.windows import build, last
-
-# Kernels hold several arrays of [series, steps]; a longer run is worked through in parts.
-_RUN_CELLS = 2**20
-_RUN_VISITS = 2**26
+from aggregator.promql.windows import PROMETHEUS_3, build, last
+from aggregator.store.interface import INSTANT, GridCall, GridReader, SeriesSelection
 
 Reads: TypeAlias = Callable[[Ids, int, int, Budget], Iterator[SeriesSamples]]
-RunKernel: TypeAlias = Callable[[SeriesSamples], tuple[Floats, Bools]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class RangeVector:
     """A range vector at each step: samples by runs of series, and where the windows end.
 
     `drop_name` marks the series whose metric name is dropped when the query ends. The runs can be
-    gone through once.
+    gone through once. `ids` are the series' in the store, None those of a subquery.
     """
 
     series: LabelTable
@@ -38,12 +34,11 @@ class RangeVector:
     runs: Iterator[SeriesSamples]
     ends: Ints
     range_ms: int
+    ids: Ids | None = None
 
 
-def instant_vector(
-    node: VectorSelector, context: Context, *, sample_times: bool = False
-) -> StepMatrix:
-    """Return the newest sample of each series within the lookback at each step.
+def instant_leaf(node: VectorSelector, context: Context, *, sample_times: bool = False) -> Leaf:
+    """Return what makes the newest sample of each series within the lookback at each step.
 
     With *sample_times* the values are the samples' own times in seconds (for `timestamp`).
     """
@@ -51,28 +46,42 @@ def instant_vector(
     lookback, rules = context.lookback_ms, context.rules
     # at one step the newest sample is all that counts
     reads = context.reader.newest if ends.size == 1 else context.reader.read
-    series, runs = _read(node, ends, lookback, context, reads)
+    selection, runs = _read(node, ends, lookback, context, reads)
 
     def kernel(run: SeriesSamples) -> tuple[Floats, Bools]:
         values, present, times = last(run, ends, lookback, rules=rules)
         return (times / 1000 if sample_times else values), present
 
-    drop_name = np.full(len(series), sample_times)
-    return _matrix(series, drop_name, runs, kernel, context)
+    pushed = None
+    if not sample_times:
+        pushed = _store_call(INSTANT, ends, lookback, selection.ids, context)
+    drop_name = np.full(selection.ids.size, sample_times)
+    return Leaf(selection.labels, drop_name, runs, kernel, ends, 0, pushed)
+
+
+def instant_vector(
+    node: VectorSelector, context: Context, *, sample_times: bool = False
+) -> StepMatrix:
+    """Return the matrix of `instant_leaf`."""
+    return leaf_matrix(instant_leaf(node, context, sample_times=sample_times), context)
 
 
 def range_vector(node: MatrixSelector, context: Context) -> RangeVector:
     """Return the samples that *node* selects."""
-    selector = node.selector
-    ends = context.ends(selector.offset_ms, selector.at)
-    series, runs = _read(selector, ends, node.range_ms, context, context.reader.read)
-    return RangeVector(series, np.zeros(len(series), np.bool_), runs, ends, node.range_ms)
+    ends = context.ends(node.selector.offset_ms, node.selector.at)
+    found, runs = _read(node.selector, ends, node.range_ms, context, context.reader.read)
+    drop_name = np.zeros(found.ids.size, np.bool_)
+    return RangeVector(found.labels, drop_name, runs, ends, node.range_ms, found.ids)
 
 
-def over_windows(
-    function: Function, vector: RangeVector, params: Sequence[Floats], context: Context
-) -> StepMatrix:
-    """Return what *function* makes of each window of *vector*; *params* are its scalars, `[T]`."""
+def windows_leaf(
+    function: Function,
+    vector: RangeVector,
+    params: Sequence[Floats],
+    context: Context,
+    note: Callable[[LabelTable], None] | None,
+) -> Leaf:
+    """Return what makes *function* of each window of *vector*; *params* are its scalars, `[T]`."""
     kernel = function.kernel
     if kernel is None:
         raise TypeError(f"{function.name} has no kernel for range vectors")
@@ -82,25 +91,20 @@ def over_windows(
         windows = build(run, vector.ends, vector.range_ms, at=at, rules=context.rules)
         return kernel(windows, params)
 
+    pushed = None
+    if vector.ids is not None:
+        pushed = _store_call(function.name, vector.ends, vector.range_ms, vector.ids, context)
+    if pushed is not None and function.name == "predict_linear":
+        pushed = _looking_ahead(pushed, params[0] + (at - vector.ends) / 1000)
     drop_name = vector.drop_name | (not function.keeps_name)
-    runs = _with_short_waits(vector, context.steps.count)
-    return _matrix(vector.series, drop_name, runs, windowed, context)
-
-
-def _with_short_waits(vector: RangeVector, steps: int) -> Iterator[SeriesSamples]:
-    """Yield the runs of *vector* so short that a kernel is done with one in fractions of a second.
-
-    A kernel may visit every sample of every window, and only between runs a query can be stopped.
-    """
-    span = int(vector.ends.max() - vector.ends.min()) + vector.range_ms
-    for run in vector.runs:
-        in_window = run.times.size * vector.range_ms // max(run.count * span, 1)
-        yield from _parts(run, max(steps, steps * in_window * _RUN_CELLS // _RUN_VISITS))
+    return Leaf(
+        vector.series, drop_name, vector.runs, windowed, vector.ends, vector.range_ms, pushed, note
+    )
 
 
 def _read(
     node: VectorSelector, ends: Ints, back_ms: int, context: Context, reads: Reads
-) -> tuple[LabelTable, Iterator[SeriesSamples]]:
+) -> tuple[SeriesSelection, Iterator[SeriesSamples]]:
     """Select the series of *node* and return them with what *reads* gives from *back_ms* before."""
     budget = context.budget
     budget.check()
@@ -108,37 +112,26 @@ def _read(
     end = int(ends.max())
     selection = context.select(node.matchers, start, end)
     if not selection.ids.size:
-        return selection.labels, iter(())
-    return selection.labels, reads(selection.ids, start, end, budget)
+        return selection, iter(())
+    return selection, reads(selection.ids, start, end, budget)
 
 
-def _matrix(
-    series: LabelTable,
-    drop_name: Bools,
-    runs: Iterator[SeriesSamples],
-    kernel: RunKernel,
-    context: Context,
-) -> StepMatrix:
-    context.spend_matrix(len(series))
-    shape = (len(series), context.steps.count)
-    values = np.zeros(shape)
-    present = np.zeros(shape, dtype=np.bool_)
-    for run in runs:
-        for part in _parts(run, context.steps.count):
-            context.budget.check()
-            rows = slice(part.first_row, part.first_row + part.count)
-            values[rows], present[rows] = kernel(part)
-    return compact(StepMatrix(series, values, present, drop_name))
+def _looking_ahead(pushed: StoreCall, seconds: Floats) -> StoreCall | None:
+    """Return the call that looks *seconds* after the ends of windows, `[T]`; None if they vary."""
+    if not (seconds == seconds[0]).all() or not np.isfinite(seconds[0]):
+        return None
+    return replace(pushed, call=replace(pushed.call, parameter=float(seconds[0])))
 
 
-def _parts(run: SeriesSamples, steps: int) -> Iterator[SeriesSamples]:
-    rows = max(1, _RUN_CELLS // steps)
-    if run.count <= rows:
-        yield run
-        return
-    for start in range(0, run.count, rows):
-        offsets = run.offsets[start : start + rows + 1]
-        samples = slice(int(offsets[0]), int(offsets[-1]))
-        yield SeriesSamples(
-            run.first_row + start, offsets - offsets[0], run.times[samples], run.values[samples]
-        )
+def _store_call(
+    function: str, ends: Ints, range_ms: int, ids: Ids, context: Context
+) -> StoreCall | None:
+    """Return how the store is asked for the values, None if it is not."""
+    reader = context.reader
+    if context.rules != PROMETHEUS_3 or not isinstance(reader, GridReader) or not ids.size:
+        return None
+    step_ms = context.steps.step_ms if ends.size > 1 else 1
+    if int(ends[-1]) - int(ends[0]) != step_ms * (ends.size - 1):  # fixed by `@`
+        return None
+    call = GridCall(function, int(ends[0]), step_ms, ends.size, range_ms)
+    return StoreCall(reader, call, ids) if reader.computes(call) else None
