@@ -209,7 +209,9 @@ class PrometheusApi:
 def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[bytes, bool]:
     """Return the `result` part of an answer, and whether *limit* cut it."""
     if result.ranges is not None:
-        return encode.ranges(result.ranges.labels, result.ranges.samples, request.budget), False
+        cut = 0 < limit < len(result.ranges.labels)
+        ranges = result.ranges.take(np.arange(limit)) if cut else result.ranges
+        return encode.ranges(ranges.labels, ranges.samples, request.budget), cut
     if result.kind in (ResultKind.STRING, ResultKind.SCALAR):
         stamp = encode.second(result.steps.start_ms)
         value = (

@@ -69,6 +69,13 @@ class SeriesSamples:
         """How many series the run has."""
         return self.offsets.size - 1
 
+    def take(self, rows: Ints) -> "SeriesSamples":
+        """Return the samples of the chosen series, in that order."""
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
+        return SeriesSamples(self.first_row, offsets, self.times[places], self.values[places])
+
     def newest(self) -> "SeriesSamples":
         """Return only the newest sample of each series."""
         there = np.diff(self.offsets) > 0

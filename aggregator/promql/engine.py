@@ -74,7 +74,7 @@ class Engine:
         lookback_ms: int | None = None,
         scope: Sequence[Matcher] = (),
     ) -> QueryResult:
-        """Return the value of *query* at *time_ms*."""
+        """Return the value of *query* at *time_ms*; of a range selector, in order of labels."""
         steps = StepRange.instant(time_ms)
         plan = _plan(query, steps, scope)
         context = self._context(query, steps, budget, lookback_ms, scope)
@@ -83,6 +83,7 @@ class Engine:
                 result = QueryResult(ResultKind.STRING, context.steps, text=text)
             case MatrixSelector() | Subquery() as ranged:
                 ranges = _samples(evaluate_range(ranged, context), budget)
+                ranges = ranges.take(label_order(ranges.labels))
                 result = QueryResult(ResultKind.MATRIX, context.steps, ranges=ranges)
             case _:
                 scalar = value_type(plan) is ValueType.SCALAR
@@ -208,10 +209,11 @@ def _samples(vector: RangeVector, budget: Budget) -> RangeSamples:
     for run in vector.runs:
         runs.append(without_stale(run))
         size += run.times.nbytes + run.values.nbytes
-        budget.spend_bytes(2 * size)  # they are joined to one at the end
+        budget.spend_bytes(2 * size)  # they are joined to one at the end, and that is sorted
     times = np.concatenate([run.times for run in runs]) if runs else np.zeros(0, np.int64)
     values = np.concatenate([run.values for run in runs]) if runs else np.zeros(0)
     counts = np.concatenate([np.diff(run.offsets) for run in runs]) if runs else np.zeros(0, int)
+    runs.clear()
     kept = counts > 0
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts[kept])])
     series, drop_name = vector.series.take(np.flatnonzero(kept)), vector.drop_name[kept]

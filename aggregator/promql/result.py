@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from aggregator.model.arrays import Ints
 from aggregator.model.labels import LabelTable
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix, StepRange
@@ -24,6 +25,10 @@ class RangeSamples:
 
     labels: LabelTable
     samples: SeriesSamples
+
+    def take(self, rows: Ints) -> "RangeSamples":
+        """Return the chosen series, in that order."""
+        return RangeSamples(self.labels.take(rows), self.samples.take(rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def test_limit(seeded):
     cut = "results truncated due to limit"
     for path, parameters in (
         ("query", {"query": "up"}),
+        ("query", {"query": "up[1m]"}),
         ("query_range", {"query": "up", "start": NOW, "end": NOW, "step": 1}),
         ("series", {"match[]": "up"}),
         ("labels", {}),

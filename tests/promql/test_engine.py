@@ -65,6 +65,20 @@ def test_instant_results_have_the_kind_of_the_expression(engine, query, kind):
     assert result.text == ("text" if kind is ResultKind.STRING else "")
 
 
+def test_samples_of_a_range_selector_are_in_the_order_of_their_labels():
+    """Series stored late in another order come by their labels, each with its own samples."""
+    store = MemoryStore()
+    ids = store.series_ids([{"__name__": "x", "n": n} for n in "cab"])
+    times = np.array([1, 1, 2, 1, 2, 3], np.int64)
+    store.write(SampleBlock(np.repeat(ids, [1, 2, 3]), times, np.arange(6.0)))
+    ranges = Engine(store).instant("x[1s]", 500, Budget()).ranges
+    assert ranges is not None
+    assert [labels["n"] for labels in ranges.labels.dicts()] == ["a", "b", "c"]
+    assert ranges.samples.offsets.tolist() == [0, 2, 5, 6]
+    assert ranges.samples.values.tolist() == [1, 2, 3, 4, 5, 0]
+    assert ranges.samples.times.tolist() == [1, 2, 1, 2, 3, 1]
+
+
 def test_range_results_are_sorted_by_labels(engine):
     """Rows of a range query come in the order of their labels, whatever the operator's order."""
     result = engine.range("sort_desc({__name__=~'.+'})", HOUR, Budget())
