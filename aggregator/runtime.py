@@ -19,12 +19,11 @@ from aggregator.api.exchange import Request
 from aggregator.api.scope import visible
 from aggregator.api.server import Server
 from aggregator.api.status import Metadata
-from aggregator.collect.collector import Collector
+from aggregator.collect.collector import Collector, freshness_of
 from aggregator.collect.context import Context
 from aggregator.config.document import FleetConfig
 from aggregator.diagnose.overview import Overview, overview
 from aggregator.errors import ConfigError, QueryError, StoreError
-from aggregator.fleet.freshness import Freshness
 from aggregator.fleet.health import HealthBoard
 from aggregator.fleet.registry import Registry
 from aggregator.fleet.view import ClusterView, cluster_views
@@ -33,7 +32,6 @@ from aggregator.model.arrays import Floats
 from aggregator.model.budget import Budget
 from aggregator.model.samples import SampleBlock
 from aggregator.notify.pipeline import Notifier
-from aggregator.profile.format import Source
 from aggregator.profile.load import load_profile
 from aggregator.promql.engine import Engine
 from aggregator.promql.result import QueryResult
@@ -108,15 +106,8 @@ class Runtime:
             now=now_ms,
             query=self._rule_query,
         )
-        self._freshness = Freshness(
-            registry,
-            {metric.name: metric.group for metric in self._profile.metrics},
-            context.watermarks,
-            context.gaps,
-            context.health,
-        )
-        metrics = self._profile.served_by(Source.PROMETHEUS)
-        self._collector = Collector(registry, metrics, context)
+        self._freshness = freshness_of(registry, self._profile, context)
+        self._collector = Collector(registry, self._profile, context)
         self._notifier = self._build_notifier()
         self._rules = RuleScheduler(groups, self._tools())
         self._grafana = (

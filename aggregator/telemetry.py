@@ -31,6 +31,12 @@ COLLECTION_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+LOG_COLLECTIONS = Counter(
+    "aggregator_log_collections_total",
+    "Turns in which a cluster's Loki was asked for log metrics, by how they ended.",
+    ["cluster", "result"],
+    registry=REGISTRY,
+)
 DATA_AGE_SECONDS = Gauge(
     "aggregator_data_age_seconds",
     "Age of the least fresh data that is expected of a cluster.",
@@ -181,6 +187,7 @@ _PER_CLUSTER = (
     REJECTED,
     RENAMED,
     BINDING_CHANGES,
+    LOG_COLLECTIONS,
     CYCLES_SKIPPED,
 )
 

@@ -11,14 +11,16 @@ from aggregator.collect.breaker import Breaker
 from aggregator.collect.clock import ClockWatch
 from aggregator.collect.context import Context
 from aggregator.collect.cycle import ClusterCollector
+from aggregator.collect.logcollector import LogCollector
 from aggregator.collect.pools import Pools
 from aggregator.collect.registry_series import RegistrySeries
 from aggregator.collect.schedule import Schedule
 from aggregator.errors import SourceError, StoreError
-from aggregator.fleet.freshness import Freshness, least_fresh_ms
+from aggregator.fleet.freshness import Freshness, LogMetrics, least_fresh_ms
 from aggregator.fleet.health import Outcome
 from aggregator.fleet.registry import Cluster, Registry
-from aggregator.profile.format import Profile
+from aggregator.fleet.subjects import PROMETHEUS
+from aggregator.profile.format import Profile, Source
 from aggregator.supervise import Loop
 
 _LOG = structlog.get_logger(__name__)
@@ -43,6 +45,19 @@ class _Slot:
     retiring: bool = False
 
 
+def freshness_of(registry: Registry, profile: Profile, context: Context) -> Freshness:
+    """Return the freshness of what *profile* has collected of *registry*."""
+    metrics = profile.served_by(Source.PROMETHEUS).metrics
+    return Freshness(
+        registry,
+        {metric.name: metric.group for metric in metrics},
+        context.watermarks,
+        context.gaps,
+        context.health,
+        logs=LogMetrics.of(profile, context.log_health),
+    )
+
+
 class Collector:
     """Collects every cluster of the registry; none can delay another."""
 
@@ -53,9 +68,8 @@ class Collector:
         self._committer = Loop("watermarks", self._commit)
         self._slots: dict[str, _Slot] = {}
         self._registry = registry
-        groups = {metric.name: metric.group for metric in profile.metrics}
-        state = (context.watermarks, context.gaps, context.health)
-        self._freshness = Freshness(registry, groups, *state)
+        self._logs = LogCollector(profile.served_by(Source.LOKI), context)
+        self._freshness = freshness_of(registry, profile, context)
         self._own = RegistrySeries(self._freshness, profile, context)
         self._writer = Loop("registry series", self._own.step)
         self._clock = ClockWatch(context.now)
@@ -69,6 +83,7 @@ class Collector:
         self._cap()
         self._schedule.start()
         self._committer.start()
+        self._logs.start(self._registry)
         self.apply(self._registry)
         self._writer.start()
 
@@ -78,6 +93,7 @@ class Collector:
         self._schedule.stop()
         for slot in self._slots.values():
             slot.removed = True
+        self._logs.stop()
         self._pools.stop()
         for slot in self._slots.values():
             slot.collector.close()
@@ -88,6 +104,7 @@ class Collector:
         """Collect the clusters of *registry* from now on; what is the same goes on undisturbed."""
         self._registry = registry
         self._freshness.apply(registry)
+        self._logs.apply(registry)
         for name in [name for name in self._slots if registry.get(name) is None]:
             self._remove(name, retire=True)
             self._forget(name)
@@ -235,6 +252,7 @@ class Collector:
         except StoreError as error:  # a full disk must not end a reload halfway
             _LOG.error("a cluster that left is forgotten at the next start", error=str(error))
         context.health.forget(name)
+        context.log_health.forget(name)
         telemetry.forget_cluster(name)
 
     def _commit(self, stopping: threading.Event) -> None:
@@ -244,6 +262,7 @@ class Collector:
         if back_ms:
             _LOG.warning("the clock was set back; collecting goes on", by_seconds=back_ms / 1000)
             self._schedule.renew()
+            self._logs.renew()
         self._cap()
         self._expose_age(self._context.now())
         self._flush()
@@ -261,7 +280,8 @@ class Collector:
     def _expose_age(self, now_ms: int) -> None:
         """Expose the age that the API shows: that of the least fresh subject."""
         for name, slot in list(self._slots.items()):
-            until = least_fresh_ms(self._freshness.units(slot.collector.cluster, now_ms))
+            units = self._freshness.units(slot.collector.cluster, now_ms)
+            until = least_fresh_ms(unit for unit in units if unit.subject.source == PROMETHEUS)
             if until is None:  # nothing is expected, or nothing came yet
                 telemetry.DATA_AGE_SECONDS.remove_by_labels({"cluster": name})
             else:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aggregator import telemetry
@@ -71,7 +71,8 @@ class UntilClosed:
 class Context:
     """What collectors of all clusters share; `now` returns ms.
 
-    `query` runs an instant query over the store, for series that follow from stored ones.
+    `query` runs an instant query over the store, for series that follow from stored ones. `health`
+    is that of each cluster's Prometheus, `log_health` that of its Loki.
     """
 
     series: SeriesNames
@@ -82,6 +83,7 @@ class Context:
     health: HealthBoard
     now: Callable[[], int]
     query: Query
+    log_health: HealthBoard = field(default_factory=HealthBoard)
 
     def store(self, block: SampleBlock, on_stored: Callable[[], None]) -> None:
         """Hand *block* to the writer; *on_stored* runs once it is durable.

@@ -15,7 +15,7 @@ from aggregator.collect.staleness import vanished
 from aggregator.errors import SourceMalformedError
 from aggregator.fleet.health import Dropped
 from aggregator.fleet.registry import Cluster
-from aggregator.fleet.subjects import group_subject
+from aggregator.fleet.subjects import metric_subject
 from aggregator.model.arrays import Bools, Ids, Ints
 from aggregator.model.samples import STALE, SampleBlock
 from aggregator.profile.batch import batch_expression
@@ -73,7 +73,7 @@ class Batch:
     @property
     def subjects(self) -> frozenset[str]:
         """The subjects that the answer is about."""
-        return frozenset(group_subject(item.metric.group) for item in self.bound)
+        return frozenset(metric_subject(item.metric) for item in self.bound)
 
     def digest(self, generation: int) -> bytes | None:
         """Return the digest of the label sets whose ids are known and not forgotten since."""
@@ -211,7 +211,7 @@ class RecordedMetrics:
         """Return what is left out, by subject."""
         if not admitted.cut:
             return {}
-        groups = {item.metric.name: group_subject(item.metric.group) for item in batch.bound}
+        groups = {item.metric.name: metric_subject(item.metric) for item in batch.bound}
         left_out = np.flatnonzero(~admitted.kept)
         by_subject: dict[str, list[int]] = {}
         for row in left_out.tolist():
@@ -288,7 +288,7 @@ def subjects_of(
     bound: Sequence[Bound], layout: Layout, present: Bools
 ) -> tuple[list[str], list[str]]:
     """Return the subjects of *bound* that have data, and those that have none."""
-    groups = {item.metric.name: group_subject(item.metric.group) for item in bound}
+    groups = {item.metric.name: metric_subject(item.metric) for item in bound}
     found = np.unique(layout.metric[present]).tolist()
     with_data = {groups[layout.metrics[position]] for position in found}
     return sorted(with_data), sorted(set(groups.values()) - with_data)

@@ -14,7 +14,7 @@ from aggregator.fleet.derived import RegionSums, kubernetes_minors, workload_inf
 from aggregator.fleet.facts import Gauge, Labels, gauges, info_series
 from aggregator.fleet.freshness import Freshness, State
 from aggregator.fleet.registry import Cluster, Registry
-from aggregator.fleet.subjects import PROMETHEUS
+from aggregator.fleet.subjects import LOKI, PROMETHEUS
 from aggregator.fleet.view import cluster_state
 from aggregator.model.arrays import Floats, Ids
 from aggregator.model.samples import SampleBlock
@@ -100,8 +100,10 @@ class RegistrySeries:
         found: list[Gauge] = []
         for cluster in registry:
             units = self.freshness.units(cluster, time_ms)
-            infos.append(self._info_ids(cluster, cluster_state(unit.state for unit in units)))
+            infos.append(self._info_ids(cluster, cluster_state(units)))
             health = {PROMETHEUS: self.freshness.health.get(cluster.name)}
+            if cluster.loki is not None:
+                health[LOKI] = self.freshness.logs.health.get(cluster.name)
             found += gauges(cluster, units, health, time_ms)
         return infos, found
 

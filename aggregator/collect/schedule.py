@@ -47,14 +47,14 @@ class Schedule:
         """End every job; none is running when this returns."""
         self._scheduler.shutdown(wait=True)
 
-    def put(self, cluster: Cluster) -> None:
-        """Add the job of a cluster, or replace it."""
+    def put(self, cluster: Cluster, every_ms: int | None = None) -> None:
+        """Add the job of a cluster, or replace it; it runs once an interval, or *every_ms*."""
         collect = cluster.collect
         delay = collect.lag + offset_ms(cluster.name, collect.interval)
         self._scheduler.add_job(
             self._tick,
             IntervalTrigger(
-                seconds=collect.interval / 1000,
+                seconds=(every_ms or collect.interval) / 1000,
                 start_date=_EPOCH + timedelta(milliseconds=delay),
                 timezone=UTC,
             ),

@@ -32,7 +32,6 @@ class FleetConfig(Settings):
 NOT_AVAILABLE: tuple[tuple[str, ...], ...] = (
     ("workloads", "*", "replicas_in"),
     ("dns",),
-    ("clusters", "*", "loki"),
     ("clusters", "*", "tempo"),
     ("clusters", "*", "push"),
     ("clusters", "*", "residency"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from aggregator.fleet.freshness import Unit, least_fresh_ms
 from aggregator.fleet.health import Health, Served
 from aggregator.fleet.registry import Cluster
+from aggregator.fleet.subjects import PROMETHEUS
 from aggregator.state.bindings import Binding
 
 Labels = dict[str, str]
@@ -46,7 +47,7 @@ def gauges(
     What is not known, such as the age of data that never came, has no series.
     """
     return [
-        *(one for source, health in sources.items() for one in _source(cluster, source, health)),
+        *(one for source in sources.items() for one in _source(cluster, *source, units)),
         *_last_success(cluster, units),
         *(
             (_named("fleet:data_age_seconds", cluster, source=source), age_seconds)
@@ -78,9 +79,14 @@ def _last_success(cluster: Cluster, units: Sequence[Unit]) -> Iterator[Gauge]:
         yield _named(name, cluster, source=source), time_ms / 1000
 
 
-def _source(cluster: Cluster, source: str, health: Health) -> Iterator[Gauge]:
-    interval = cluster.collect.interval / 1000
-    yield _named("fleet:collection_interval_seconds", cluster, source=source), interval
+def _source(
+    cluster: Cluster, source: str, health: Health, units: Sequence[Unit]
+) -> Iterator[Gauge]:
+    own = [unit.subject.interval_ms for unit in units if unit.subject.source == source]
+    interval = cluster.collect.interval if source == PROMETHEUS else min(own, default=None)
+    if interval is not None:
+        name = "fleet:collection_interval_seconds"
+        yield _named(name, cluster, source=source), interval / 1000
     if health.tried_ms is None:
         return
     yield _named("fleet:collection_success", cluster, source=source), float(health.succeeded)

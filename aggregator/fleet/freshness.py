@@ -1,7 +1,7 @@
 """Freshness: for each cluster and subject, whether its data is there, and what that means."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Protocol
@@ -9,6 +9,9 @@ from typing import Protocol
 from aggregator.fleet.health import Dropped, Health, HealthBoard
 from aggregator.fleet.registry import Cluster, Registry
 from aggregator.fleet.subjects import (
+    LOG_METRICS,
+    LOKI,
+    PROMETHEUS,
     Subject,
     group_subject,
     raw_subject,
@@ -18,6 +21,7 @@ from aggregator.fleet.subjects import (
     subjects,
 )
 from aggregator.model.labels import Matcher
+from aggregator.profile.format import Profile, Source
 from aggregator.settings import format_duration_ms
 from aggregator.state.gaps import Gap, Gaps
 from aggregator.state.watermarks import Watermark, Watermarks
@@ -91,6 +95,26 @@ def least_fresh_ms(units: Iterable[Unit]) -> int | None:
     return min((end for end in ends if end is not None), default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class LogMetrics:
+    """What is counted in logs: the groups of its metrics by name, and how that goes.
+
+    Every metric is asked for within `interval_ms`, None if there is none.
+    """
+
+    groups: Mapping[str, str] = field(default_factory=dict)
+    interval_ms: int | None = None
+    health: HealthBoard = field(default_factory=HealthBoard)
+
+    @staticmethod
+    def of(profile: Profile, health: HealthBoard) -> "LogMetrics":
+        """Return what *profile* counts in logs."""
+        metrics = profile.served_by(Source.LOKI).metrics
+        intervals = [metric.interval for metric in metrics if metric.interval is not None]
+        groups = {metric.name: metric.group for metric in metrics}
+        return LogMetrics(groups, max(intervals, default=None), health)
+
+
 class Freshness:
     """Answers for the whole fleet. Any thread may use it."""
 
@@ -101,11 +125,14 @@ class Freshness:
         watermarks: Watermarks,
         gaps: Gaps,
         health: HealthBoard,
+        *,
+        logs: LogMetrics | None = None,
     ) -> None:
-        """Join what is known; *groups* maps each fleet metric's name to its group."""
+        """Join what is known; *groups* maps each of Prometheus's fleet metrics to its group."""
         self.watermarks, self.gaps, self.health = watermarks, gaps, health
-        self.metrics = groups
-        self._group_names: dict[str, set[str]] = {}
+        self.logs = logs or LogMetrics()
+        self._metrics = groups
+        self._group_names: dict[str, set[str]] = {LOG_METRICS: set(self.logs.groups)}
         for metric, group in groups.items():
             self._group_names.setdefault(group_subject(group), set()).add(metric)
         self._groups = tuple(dict.fromkeys(groups.values()))
@@ -115,16 +142,27 @@ class Freshness:
     def apply(self, registry: Registry) -> None:
         """Answer for another registry from now on."""
         self.registry = registry
-        self._collected = [
-            (cluster, tuple(subjects(cluster, self._groups))) for cluster in registry
-        ]
+        self._collected = [(cluster, tuple(self._subjects(cluster))) for cluster in registry]
+
+    def metrics(self, cluster: Cluster) -> Mapping[str, str]:
+        """Return the group of each fleet metric that *cluster* may have, by name."""
+        logs = {} if cluster.loki is None else self.logs.groups
+        return {**self._metrics, **logs}
+
+    def _subjects(self, cluster: Cluster) -> list[Subject]:
+        return subjects(cluster, self._groups, self.logs.interval_ms)
+
+    def _healths(self, cluster: Cluster) -> dict[str, Health]:
+        """Return how collection of *cluster* goes, by source."""
+        boards = {PROMETHEUS: self.health, LOKI: self.logs.health}
+        return {source: board.get(cluster.name) for source, board in boards.items()}
 
     def units(self, cluster: Cluster, now_ms: int) -> list[Unit]:
         """Return the state of every subject of *cluster*."""
-        marks, health = self.watermarks.of(cluster.name), self.health.get(cluster.name)
+        marks, healths = self.watermarks.of(cluster.name), self._healths(cluster)
         return [
-            _unit(cluster, subject, marks.get(subject.name), health, now_ms)
-            for subject in subjects(cluster, self._groups)
+            _unit(cluster, subject, marks.get(subject.name), healths[subject.source], now_ms)
+            for subject in self._subjects(cluster)
         ]
 
     def lag_ms(self, cluster: Cluster) -> int:
@@ -134,13 +172,14 @@ class Freshness:
     def missing_at(self, matchers: Sequence[Matcher], time_ms: int, now_ms: int) -> list[Unit]:
         """Return the expected units a selector reads that have no data for *time_ms*.
 
-        A unit has if its watermark reaches the newest instant of its own grid up to *time_ms*.
+        A unit has if its watermark reaches the newest instant of its own grid up to *time_ms*, or
+        an earlier one whose answer still stands.
         """
         return [
             unit
             for unit, _ in self._units_read(matchers, now_ms)
             if unit.state.expected
-            and (unit.data_until_ms is None or unit.data_until_ms < _grid(unit, time_ms))
+            and (unit.data_until_ms is None or unit.data_until_ms < unit.subject.needed_ms(time_ms))
         ]
 
     def warnings(
@@ -178,13 +217,14 @@ class Freshness:
         for cluster, collected in self._collected:
             if not reads_cluster(matchers, cluster):
                 continue
-            marks, health = self.watermarks.of(cluster.name), self.health.get(cluster.name)
+            marks, healths = self.watermarks.of(cluster.name), self._healths(cluster)
             gaps = self.gaps.open(cluster.name)
-            names = _raw_names(cluster, health) if cluster.collect.raw else {}
+            names = _raw_names(cluster, healths[PROMETHEUS]) if cluster.collect.raw else {}
             for subject in collected:
                 read = groups.get(subject.name)
                 if reads_subject(matchers, subject.name, names) if read is None else read:
-                    unit = _unit(cluster, subject, marks.get(subject.name), health, now_ms)
+                    mark, health = marks.get(subject.name), healths[subject.source]
+                    unit = _unit(cluster, subject, mark, health, now_ms)
                     yield unit, tuple(gap for gap in gaps if gap.subject == subject.name)
 
 
@@ -218,10 +258,6 @@ def _raw_names(cluster: Cluster, health: Health) -> dict[str, frozenset[str]]:
         if name is not None:
             names[raw_subject(raw.match)] = frozenset((name,))
     return names
-
-
-def _grid(unit: Unit, time_ms: int) -> int:
-    return time_ms // unit.subject.interval_ms * unit.subject.interval_ms
 
 
 def _missed(unit: Unit, gaps: Sequence[Gap], read: Read, now_ms: int) -> tuple[int, str] | None:

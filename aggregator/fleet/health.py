@@ -1,6 +1,7 @@
 """How collection of each cluster goes right now; the collector writes it, views read it."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -82,6 +83,22 @@ class Health:
     def succeeded(self) -> bool:
         """Whether the last cycle was answered, if only in part."""
         return self.tried_ms is not None and self.failures == 0 and self.kind in ("", "partial")
+
+
+def joined(metrics: Health, logs: Health) -> Health:
+    """Return the health of a cluster's Prometheus with what its Loki serves and lacks."""
+    rejected = Counter(metrics.rejected)
+    rejected.update(logs.rejected)
+    return replace(
+        metrics,
+        error=metrics.error or (f"Loki: {logs.error}" if logs.error else ""),
+        notes={**metrics.notes, **logs.notes},
+        series={**metrics.series, **logs.series},
+        rejected=dict(rejected),
+        quarantined={**metrics.quarantined, **logs.quarantined},
+        served={**metrics.served, **logs.served},
+        dropped={**metrics.dropped, **logs.dropped},
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from aggregator.fleet.settings import (
     Maintenance,
     WorkloadRule,
 )
-from aggregator.sources.settings import PrometheusSettings
+from aggregator.sources.settings import LokiSettings, PrometheusSettings
 
 _SHORTEST_REQUEST_SECONDS = 1.0
 
@@ -26,6 +26,7 @@ class Cluster:
     collect: CollectSettings
     maintenance: Maintenance | None
     capacity: Capacity
+    loki: LokiSettings | None = None
 
     @property
     def request_seconds(self) -> float:
@@ -61,6 +62,7 @@ class Registry:
                 own.collect.applied_to(defaults),
                 own.maintenance,
                 own.capacity,
+                own.loki,
             )
             for own in clusters
         }

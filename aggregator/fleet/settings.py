@@ -17,7 +17,7 @@ from aggregator.settings import (
     parse_duration_ms,
     parse_size,
 )
-from aggregator.sources.settings import PrometheusSettings
+from aggregator.sources.settings import LokiSettings, PrometheusSettings
 
 # A window is 5 minutes at most, the overlap with the last one included.
 _SLOWEST_COPY_MS = parse_duration_ms("4m")
@@ -174,6 +174,7 @@ class ClusterSettings(Settings):
     region: Name
     labels: Annotated[Labels, Field(default_factory=dict)]
     prometheus: PrometheusSettings
+    loki: LokiSettings | None = None
     capacity: Capacity = Capacity()
     collect: CollectOverrides = CollectOverrides()
     maintenance: Maintenance | None = None
@@ -186,4 +187,17 @@ class ClusterSettings(Settings):
                 _selector(f"{{{value.selector}}}")
             except ValueError as error:
                 raise ValueError(f"selector: {error}") from error
+        return value
+
+    @field_validator("loki")
+    @classmethod
+    def _streams(cls, value: LokiSettings | None) -> LokiSettings | None:
+        text = "" if value is None else value.default_selector.strip()
+        if text and not (text.startswith("{") and text.endswith("}")):
+            raise ValueError('default_selector: write it in braces, for example {app=~".+"}')
+        if text:
+            try:
+                _selector(text)
+            except ValueError as error:
+                raise ValueError(f"default_selector: {error}") from error
         return value

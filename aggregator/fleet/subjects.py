@@ -1,7 +1,7 @@
 """Subjects: the parts of a cluster's data that are fresh or not, each on its own.
 
-A subject is a group of fleet metrics (`fleet:nodes`) or a raw selector (`raw:up`). Which subjects
-a query reads follows from its matchers.
+A subject is a group of fleet metrics (`fleet:nodes`), a raw selector (`raw:up`) or all that is
+counted in logs (`log metrics`). Which subjects a query reads follows from its matchers.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,22 +12,32 @@ import re2
 
 from aggregator.fleet.registry import Cluster
 from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
+from aggregator.profile.format import FleetMetric, Source
 from aggregator.promql.parse import parse_selector
 
 RESERVED_PREFIX = "fleet:"
 PROMETHEUS = "prometheus"
+LOKI = "loki"
+LOG_METRICS = "log metrics"
+# An answer of Loki is written again each minute until so many intervals after its time.
+LOGS_LAST = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One subject of one cluster: how it is called, how often it is collected, from which source.
 
-    A source is a kind of server: `prometheus`.
+    A source is a kind of server: `prometheus` or `loki`. An answer stands for `lasts` intervals.
     """
 
     name: str
     interval_ms: int
     source: str = PROMETHEUS
+    lasts: int = 1
+
+    def needed_ms(self, time_ms: int) -> int:
+        """Return how far data has to reach so that none is missing at *time_ms*."""
+        return (time_ms // self.interval_ms - self.lasts + 1) * self.interval_ms
 
 
 def group_subject(group: str) -> str:
@@ -40,12 +50,25 @@ def raw_subject(selector: str) -> str:
     return f"raw:{selector}"
 
 
-def subjects(cluster: Cluster, groups: Collection[str]) -> list[Subject]:
-    """Return what *cluster* is collected for; *groups* are those of its profile."""
+def metric_subject(metric: FleetMetric) -> str:
+    """Return the subject of a fleet metric."""
+    return LOG_METRICS if metric.source is Source.LOKI else group_subject(metric.group)
+
+
+def subjects(cluster: Cluster, groups: Collection[str], logs_ms: int | None) -> list[Subject]:
+    """Return what *cluster* is collected for.
+
+    *groups* are those of its profile, *logs_ms* is how often its logs are counted at least, None if
+    the profile has nothing to count.
+    """
     every = cluster.collect.interval
+    logs = []
+    if cluster.loki is not None and logs_ms is not None:
+        logs.append(Subject(LOG_METRICS, logs_ms, LOKI, LOGS_LAST))
     return [
         *(Subject(group_subject(group), every) for group in groups),
         *(Subject(raw_subject(raw.match), raw.interval or every) for raw in cluster.collect.raw),
+        *logs,
     ]
 
 

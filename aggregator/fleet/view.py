@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from aggregator.fleet.freshness import SEVERITY, Freshness, State, Unit, least_fresh_ms
-from aggregator.fleet.health import Dropped, Health, Served
+from aggregator.fleet.health import Dropped, Health, Served, joined
 from aggregator.fleet.registry import Cluster
+from aggregator.fleet.subjects import PROMETHEUS
 from aggregator.settings import format_duration_ms
 from aggregator.state.bindings import Binding, Bindings
 from aggregator.state.gaps import Gap
@@ -122,10 +123,11 @@ def cluster_view(
 ) -> ClusterView:
     """Return one cluster."""
     units = freshness.units(cluster, now_ms)
-    health = freshness.health.get(cluster.name)
-    state = cluster_state(unit.state for unit in units)
-    until = least_fresh_ms(units)
-    kept = bindings.of(cluster.name)
+    logs = Health() if cluster.loki is None else freshness.logs.health.get(cluster.name)
+    health = joined(freshness.health.get(cluster.name), logs)
+    state = cluster_state(units)
+    until = least_fresh_ms(unit for unit in units if unit.subject.source == PROMETHEUS)
+    kept, metrics = bindings.of(cluster.name), freshness.metrics(cluster)
     return ClusterView(
         cluster=cluster.name,
         region=cluster.region,
@@ -139,17 +141,26 @@ def cluster_view(
             _subject(unit, health.notes.get(unit.subject.name, ""), now_ms) for unit in units
         ),
         dialect=health.dialect,
-        coverage=_coverage(freshness.metrics, kept, health),
+        coverage=_coverage(metrics, kept, health),
         gaps=tuple(_gap(gap) for gap in freshness.gaps.open(cluster.name)),
         series=health.series,
         rejected=health.rejected,
         dropped=tuple(_dropped(subject, one) for subject, one in sorted(health.dropped.items())),
-        details=lambda: _details(freshness.metrics, kept, health, now_ms),
+        details=lambda: _details(metrics, kept, health, now_ms),
     )
 
 
-def cluster_state(states: Iterable[State]) -> State:
-    """Return the state of a whole cluster: the worst of its subjects', never if there is none."""
+def cluster_state(units: Iterable[Unit]) -> State:
+    """Return the state of a whole cluster: the worst of its subjects', never if there is none.
+
+    A Loki that does not answer makes data missing, not its cluster unreachable.
+    """
+    states = (
+        State.MISSING
+        if unit.state is State.UNREACHABLE and unit.subject.source != PROMETHEUS
+        else unit.state
+        for unit in units
+    )
     return min(states, key=SEVERITY.index, default=State.NEVER)
 
 

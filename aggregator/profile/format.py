@@ -136,7 +136,8 @@ class Derive(Settings):
 class Candidate(Settings):
     """One way to serve a fleet metric.
 
-    Its own `presence` says that its exporter is there, where the metric's would not.
+    Its own `presence` says that its exporter is there, where the metric's would not; of logs, that
+    the lines are such as it reads.
     """
 
     id: Name
@@ -216,7 +217,8 @@ class FleetMetric(Settings):
         if self.empty_means is EmptyMeans.ZERO and self.presence is None:
             raise ValueError("empty_means: zero needs presence, to tell none from not there")
         own = [one.id for one in self.candidates if one.presence is not None]
-        if own and self.empty_means is not EmptyMeans.ZERO:
+        zero = self.empty_means is EmptyMeans.ZERO
+        if own and not zero and self.source is Source.PROMETHEUS:
             raise ValueError(f"{own[0]}: presence matters only with empty_means: zero")
         return self
 

@@ -113,8 +113,7 @@ class Progress:
     def _behind(self, cluster: Cluster, time_ms: int, now_ms: int) -> Iterator[Unit]:
         """Yield the units of *cluster* without data for *time_ms* on their own grid."""
         for unit in self._freshness.units(cluster, now_ms):
-            interval_ms = unit.subject.interval_ms
-            if (unit.data_until_ms or 0) < time_ms // interval_ms * interval_ms:
+            if (unit.data_until_ms or 0) < unit.subject.needed_ms(time_ms):
                 yield unit
 
 
