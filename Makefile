@@ -55,7 +55,7 @@ servers:
 	elif [ -n "$$missing" ]; then echo "not installed:$$missing (their tests will skip; as root make test installs them)"; fi
 
 # Benchmarks: one target each, all write their rows into docs/BENCHMARKS.md.
-BENCHES := collect fleet churn query query.labels
+BENCHES := collect fleet profile churn query query.labels
 bench: $(BENCHES:%=bench-%)
 $(BENCHES:%=bench-%): bench-%: .venv/dev.stamp servers
 	$(BIN)/python -m tests.benchmarks.$*
