@@ -9,9 +9,9 @@ import re
 import msgspec
 import numpy as np
 
-from aggregator.errors import SourceError, SourceRejectedError
+from aggregator.errors import SourceError
 from aggregator.sources.answer import HttpAnswer, Said
-from aggregator.sources.decode import decode
+from aggregator.sources.decode import Decoded, decode
 from aggregator.sources.failures import Kind, failure
 from aggregator.sources.http import SourceSession
 from aggregator.sources.prometheus import Answer
@@ -133,11 +133,7 @@ class LokiSource:
         if _LINES.search(answer.body, 0, _HEAD_BYTES):
             message = "it answered with log lines, which are not taken; ask for numbers only"
             raise failure(self._cluster, Kind.WRONG_JSON, message)
-        try:
-            decoded = decode(answer.body, known, cluster=self._cluster)
-        except SourceRejectedError:  # an envelope of some proxy, with a text of its own
-            message = "the query failed; see the log of Loki or of what stands before it"
-            raise failure(self._cluster, Kind.EXECUTION, message) from None
+        decoded = self._decoded(answer.body, known)
         series = decoded.offsets.size - 1
         if decoded.times.size != series:
             message = "an instant query was answered by a range; does url lead to a Loki?"
@@ -174,6 +170,16 @@ class LokiSource:
     def close(self) -> None:
         """Close every connection."""
         self._session.close()
+
+    def _decoded(self, body: bytes, known: bytes | None) -> Decoded:
+        try:
+            return decode(body, known, cluster=self._cluster)
+        except SourceError as error:
+            kind, message = Kind(error.kind), error.detail
+        if kind is Kind.EXECUTION:  # an envelope of some proxy, with a text of its own
+            message = "the query failed; see the log of Loki or of what stands before it"
+        # without the exceptions behind it, which may quote the answer
+        raise failure(self._cluster, kind, message)
 
     def _no_labels(self) -> SourceError:
         message = "its JSON is not a list of labels; does url lead to a Loki?"
