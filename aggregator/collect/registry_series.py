@@ -10,6 +10,7 @@ import structlog
 from aggregator.collect.context import Context, QueueFullError
 from aggregator.collect.staleness import markers, vanished
 from aggregator.errors import QueryError, StoreError
+from aggregator.fleet.credentials import CredentialExpiry
 from aggregator.fleet.derived import RegionSums, kubernetes_minors, workload_infos
 from aggregator.fleet.facts import Gauge, Labels, gauges, info_series
 from aggregator.fleet.freshness import Freshness, State
@@ -41,6 +42,7 @@ class RegistrySeries:
     context: Context
     _qualities: dict[tuple[str, str], str] = field(default_factory=dict)
     _regions: RegionSums = field(default_factory=RegionSums)
+    _credentials: CredentialExpiry = field(default_factory=CredentialExpiry)
     _infos: dict[str, tuple[tuple[object, ...], Ids]] = field(default_factory=dict)
     _ids: dict[_Key, int] = field(default_factory=dict)
     _generation: int = -1
@@ -105,6 +107,7 @@ class RegistrySeries:
             if cluster.loki is not None:
                 health[LOKI] = self.freshness.logs.health.get(cluster.name)
             found += gauges(cluster, units, health, time_ms)
+            found += self._credentials.gauges(cluster)
         return infos, found
 
     def _info_ids(self, cluster: Cluster, state: State) -> Ids:

@@ -17,6 +17,7 @@ from aggregator.profile.format import Profile
 from aggregator.state.bindings import Binding
 from tests.collect.stage import T0, Stage, profile
 from tests.servers import wait_until
+from tests.sources.test_expiry import jwt
 
 STEP = 15_000
 LABELS = {"provider": "aws", "group": "shop", "role": "active", "empty": ""}
@@ -99,6 +100,16 @@ def test_how_collection_goes(stage: Stage):
     own.write(T0 + 2 * STEP)
     assert newest(stage, "fleet:collection_success") == {prometheus: 0.0}
     assert newest(stage, "fleet:data_age_seconds") == {prometheus: 30.0}
+
+
+def test_credentials_tell_their_end(stage: Stage):
+    """The end of a token is there whether the cluster answers or not."""
+    token = jwt({"exp": 1_800_000_000})
+    prometheus = {"url": "http://127.0.0.1:1", "auth": {"bearer_token": token}}
+    series(stage, registry("eu-1", prometheus=prometheus)).write(T0)
+    assert newest(stage, "fleet:credential_expiry_timestamp_seconds") == {
+        "credential=token,source=prometheus": 1_800_000_000.0
+    }
 
 
 def test_a_state_follows_another(stage: Stage):
