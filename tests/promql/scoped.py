@@ -63,9 +63,14 @@ def everything() -> Dataset:
 
 
 def stored(numbers) -> MemoryStore:
-    """Return a store that holds the series of *numbers*, written in that order."""
+    """Return a store that holds the series of *numbers*, written in that order, by metric.
+
+    Answers come in the order of ids, and ids in the order in which metrics came first: without
+    metric by metric, it would depend on series that a match hides.
+    """
     store = MemoryStore()
     series = [everything().series[number] for number in numbers]
+    series.sort(key=lambda each: each[0]["__name__"])
     if series:
         # one by one: a batch of several shapes is numbered shape by shape
         ids = np.concatenate([store.series_ids([labels]) for labels, _, _ in series])
