@@ -5,6 +5,7 @@ from typing import Any
 
 import promql_parser as other
 
+from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
 from aggregator.promql import plan
 
 Shape = tuple[Any, ...]
@@ -31,8 +32,9 @@ def our_shape(node: plan.Node) -> Shape:  # noqa: C901, PLR0911 - one case a nod
         case plan.StringLiteral():
             return ("string", node.value)
         case plan.VectorSelector():
+            own = Matcher(METRIC_NAME, MatchOp.EQUAL, node.name)  # theirs keeps it apart
             matchers = sorted(
-                (m.name, m.op.value, m.value) for m in node.matchers if m.name != "__name__"
+                (m.name, m.op.value, m.value) for m in node.matchers if not (node.name and m == own)
             )
             at = node.at.value if isinstance(node.at, plan.AtEdge) else node.at
             return ("vector", node.name, matchers, node.offset_ms, at)
