@@ -7,7 +7,7 @@ from aggregator.model.stepmatrix import StepRange
 from aggregator.promql.lex import Kind, Token, tokens
 from aggregator.promql.numbers import parse_duration, parse_number
 from aggregator.promql.places import syntax_error
-from aggregator.promql.strings import unquote
+from aggregator.promql.strings import is_label_name, quoted, readable, unquote
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,17 @@ class Cursor:
         message = f"unexpected {token.describe()}{where}, expected {expected}"
         return self.error(token.start, message)
 
-    def string(self) -> str:
-        """Return the text of the string literal at the cursor and go past it."""
+    def raw_string(self) -> str:
+        """Return the string literal at the cursor as `unquote` does, and go past it."""
         token = self.advance()
         try:
             return unquote(token.text)
         except ValueError as error:
             raise self.error(token.start, str(error)) from error
+
+    def string(self) -> str:
+        """Return the readable text of the string literal at the cursor and go past it."""
+        return readable(self.raw_string())
 
     def number(self) -> float:
         """Return the number (a duration counts as seconds) at the cursor and go past it."""
@@ -126,7 +130,7 @@ class Cursor:
         names: list[str] = []
         while not self.at(")"):
             if self.on(Kind.STRING):
-                names.append(self.string())
+                names.append(self._quoted_label())
             elif self.token.is_label:
                 names.append(self.advance().text)
             else:
@@ -135,3 +139,10 @@ class Cursor:
                 break
         self.expect(")", "grouping opts", '"," or ")"')
         return tuple(names)
+
+    def _quoted_label(self) -> str:
+        start, raw = self.token.start, self.raw_string()
+        name = readable(raw)
+        if not is_label_name(name):
+            raise self.error(start, f"invalid label name for grouping: {quoted(raw)}")
+        return name

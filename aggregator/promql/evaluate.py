@@ -12,7 +12,6 @@ from aggregator.promql.annotations import Annotations
 from aggregator.promql.context import Context
 from aggregator.promql.functions import Call as FunctionCall
 from aggregator.promql.functions import ValueType
-from aggregator.promql.lex import quoted
 from aggregator.promql.operators.aggregate import aggregate
 from aggregator.promql.operators.arithmetic import scalar_scalar, vector_scalar
 from aggregator.promql.operators.binary import vector_vector
@@ -49,6 +48,7 @@ from aggregator.promql.plan import (
     unwrap,
     value_type,
 )
+from aggregator.promql.strings import quoted
 
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 
@@ -145,7 +145,7 @@ def _aggregate(node: Aggregate, context: Context) -> StepMatrix:
     matrix = evaluate(node.expr, context)
     label = unwrap(node.param)
     if isinstance(label, StringLiteral):
-        return count_values(matrix, grouping, label.value, context.budget, without=without)
+        return count_values(matrix, grouping, label, context.budget, without=without)
     param = evaluate(node.param, context).values[0]
     annotations = context.annotate(node.param)
     if op == "quantile":

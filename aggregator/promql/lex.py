@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from aggregator.promql.strings import quoted
+
 
 class Kind(Enum):
     """What a token is."""
@@ -103,11 +105,6 @@ class Token:
             case _:
                 text = f"{self.kind.value} {quoted(self.text)}"
         return text
-
-
-def quoted(text: str) -> str:
-    """Return *text* as a string literal in double quotes."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def _shown(character: str) -> str:

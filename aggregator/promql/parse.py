@@ -26,6 +26,7 @@ from aggregator.promql.plan import (
     children,
 )
 from aggregator.promql.selectors import postfix, selector
+from aggregator.promql.strings import quoted, readable
 
 # Brackets within brackets cost the parser five stack frames each; a chain of operators costs it
 # none, but the evaluation two. Both together stay well below Python's limit of 1,000.
@@ -150,7 +151,8 @@ def _primary(cursor: Cursor, depth: int) -> Node:
     if token.kind in {Kind.NUMBER, Kind.DURATION}:
         node = NumberLiteral(cursor.number(), token.start, token.end)
     elif token.kind is Kind.STRING:
-        node = StringLiteral(cursor.string(), token.start, token.end)
+        raw = cursor.raw_string()
+        node = StringLiteral(readable(raw), token.start, token.end, quoted(raw))
     elif cursor.skip("("):
         inner = _expression(cursor, 0, depth + 1)
         cursor.expect(")", "parenthesised expression", 'an operator or ")"')

@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
 from aggregator.promql.functions import Function, ValueType
-from aggregator.promql.lex import quoted
 from aggregator.promql.numbers import format_duration, format_float
+from aggregator.promql.strings import quoted
 
 COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">="})
 SET_OPERATORS = frozenset({"and", "or", "unless"})
@@ -63,14 +63,18 @@ class NumberLiteral:
 
 @dataclass(frozen=True, slots=True)
 class StringLiteral:
-    """A constant string."""
+    """A constant string.
+
+    `text` is how it is written, also where `value` cannot hold all of its bytes.
+    """
 
     value: str
     start: int = field(default=0, compare=False)
     end: int = field(default=0, compare=False)
+    text: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return quoted(self.value)
+        return self.text or quoted(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +344,8 @@ def _matching(matching: Matching | None) -> str:
         text += f" group_left ({_labels(matching.include)})"
     if matching.cardinality is Cardinality.ONE_TO_MANY:
         text += f" group_right ({_labels(matching.include)})"
+    if matching.fill_many is not None and matching.fill_many == matching.fill_one:
+        return f"{text} fill ({format_float(matching.fill_many)})"
     if matching.fill_many is not None:
         text += f" fill_left ({format_float(matching.fill_many)})"
     if matching.fill_one is not None:

@@ -11,13 +11,17 @@ _ESCAPE = re.compile(
     r"|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>[0-9a-fA-F]{8})|(?P<bad>.?))",
     re.DOTALL,
 )
+_SPECIAL = re.compile(r"[^ !#-\[\]-~]")  # all that may need an escape in double quotes
+_SHORT = {text.decode(): f"\\{letter}" for letter, text in _SIMPLE.items() if letter != "'"}
+# How Python keeps a byte that is no part of UTF-8: the byte's value in the low eight bits.
+_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def unquote(literal: str) -> str:
     """Return the text of a string *literal*, or raise `ValueError` for a bad escape.
 
-    Hexadecimal and octal escapes are bytes; what is not UTF-8 together becomes U+FFFD, since no
-    stored label holds it.
+    Hexadecimal and octal escapes are bytes. What is not UTF-8 together stays as lone surrogates,
+    which `quoted` shows and `readable` replaces; nothing else may see them.
     """
     body = literal[1:-1]
     if literal[0] == "`" or "\\" not in body:
@@ -28,7 +32,17 @@ def unquote(literal: str) -> str:
         parts.extend((body[position : escape.start()].encode(), _escaped(escape, literal[0])))
         position = escape.end()
     parts.append(body[position:].encode())
-    return b"".join(parts).decode(errors="replace")
+    return b"".join(parts).decode(errors="surrogateescape")
+
+
+def readable(text: str) -> str:
+    """Return *text* with U+FFFD for bytes that are no UTF-8, since no stored label holds them."""
+    return _BYTE.sub("\ufffd", text)
+
+
+def quoted(text: str) -> str:
+    """Return *text* as a string literal in double quotes, with the escapes of Go's `%q`."""
+    return f'"{_SPECIAL.sub(_shown, text)}"'
 
 
 def is_label_name(name: str) -> bool:
@@ -37,6 +51,18 @@ def is_label_name(name: str) -> bool:
     U+FFFD stands for bytes that are no UTF-8.
     """
     return bool(name) and "\ufffd" not in name
+
+
+def _shown(character: re.Match[str]) -> str:
+    text = character.group()
+    if text in _SHORT:
+        return _SHORT[text]
+    if text.isprintable():
+        return text
+    code = ord(text)
+    if code < 0x80 or _BYTE.fullmatch(text):
+        return f"\\x{code & 0xFF:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _escaped(escape: re.Match[str], quote: str) -> bytes:

@@ -1,9 +1,10 @@
 """Reading queries: what is accepted, how it prints, where it is refused."""
 
 import re
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aggregator.errors import QuerySyntaxError
@@ -25,7 +26,7 @@ from aggregator.promql.plan import (
 )
 from aggregator.store.memory import MemoryStore
 from tests.promql.other_parser import other_shape, our_shape
-from tests.promql.queries import expressions
+from tests.promql.queries import Writer
 
 PRINTED = (
     ("up", "up"),
@@ -44,7 +45,10 @@ PRINTED = (
     ("a+on(x)group_left(y)b", "a + on (x) group_left (y) b"),
     ("a>bool ignoring(x)b", "a > bool ignoring (x) b"),
     ("a*on()group_right()b", "a * on () group_right () b"),
-    ("a - fill(1) b", "a - fill_left (1) fill_right (1) b"),
+    ("a - fill(1) b", "a - fill (1) b"),
+    ("a - fill_right(2) fill_left(1) b", "a - fill_left (1) fill_right (2) b"),
+    ('"\\xff\\ta\\u200b"', '"\\xff\\ta\\u200b"'),
+    ('count_values("a\\xc5z", up)', 'count_values("a\\xc5z", up)'),
     ("a and b or c unless d", "a and b or c unless d"),
     ("-(a+1)^2", "-(a + 1) ^ 2"),
     ("1e6", "1e+06"),
@@ -65,14 +69,21 @@ def test_plan_prints_as_prometheus_formats(query, printed):
     assert parse(printed) == plan
 
 
-@given(query=expressions())
+def _expressions():
+    """Return a strategy of random expressions."""
+    return st.integers(0, 2**32).map(lambda seed: Writer(Random(seed)).expression())
+
+
+@given(query=_expressions())
 def test_random_queries_read_back_from_their_print(query):
     """What a plan prints reads back as the same plan."""
+    assume("NaN" not in query)  # it is not equal to itself
+    assume("Inf ^" not in query)  # prints with a sign as in Prometheus, and reads as +(Inf ^ …)
     plan = parse(query)
     assert parse(str(plan)) == plan
 
 
-@given(query=expressions())
+@given(query=_expressions())
 def test_random_queries_have_the_structure_another_parser_sees(query):
     """Precedence and modifiers are those of the parser of GreptimeDB."""
     assert our_shape(parse(query)) == other_shape(query)

@@ -18,9 +18,9 @@ from aggregator.promql.annotations import Annotations
 from aggregator.promql.functions.function import Call
 from aggregator.promql.functions.label import label_name
 from aggregator.promql.functions.quantile import check_quantile
-from aggregator.promql.lex import quoted
 from aggregator.promql.numbers import format_openmetrics
 from aggregator.promql.operators.rows import concat, merge_equal
+from aggregator.promql.strings import quoted
 
 MAX_QUANTILES = 10
 MAX_DIFFERENT_QUANTILES = 100

@@ -16,10 +16,10 @@ from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.annotations import Annotations
-from aggregator.promql.lex import quoted
 from aggregator.promql.numbers import format_float, format_plain
 from aggregator.promql.operators.aggregate import dropped, grouped, grouping_labels
 from aggregator.promql.operators.rows import Groups, compact, step_blocks, take
+from aggregator.promql.plan import StringLiteral
 from aggregator.promql.strings import is_label_name
 
 _INT64 = float(2**63)
@@ -191,14 +191,15 @@ def warn_quantile(q: Floats, annotations: Annotations) -> None:
 def count_values(
     matrix: StepMatrix,
     grouping: tuple[str, ...],
-    label: str,
+    name: StringLiteral,
     budget: Budget,
     *,
     without: bool,
 ) -> StepMatrix:
-    """Count the series of each group by value; the value becomes the label *label*."""
+    """Count the series of each group by value; the value becomes the label *name*."""
+    label = name.value
     if not is_label_name(label):
-        raise QueryExecutionError(f"invalid label name {quoted(label)}")
+        raise QueryExecutionError(f"invalid label name {name}")
     base = grouping_labels(matrix.series.drop((label,)), grouping, without=without)
     groups, series = grouped(base)
     rows, steps = np.nonzero(matrix.present)
