@@ -74,12 +74,17 @@ def simulated_fleet(files: DemoFiles, listen: str) -> Iterator[Path]:
             _wait_ready(site, port, process)
         clusters = "".join(
             f"  - {{name: {site.name}, region: {site.region}, labels: {{environment: demo}}, "
-            f"prometheus: {{url: 'http://127.0.0.1:{port}/prometheus'}}}}\n"
+            f"prometheus: {{url: 'http://127.0.0.1:{port}/prometheus'}}{_loki(site, port)}}}\n"
             for site, port in zip(SITES, ports, strict=True)
         )
         store = files.directory / "store"
         files.config.write_text(_CONFIG.format(store=store, listen=listen, clusters=clusters))
         yield files.config
+
+
+def _loki(site: Site, port: int) -> str:
+    """Return the block of a cluster whose logs are counted."""
+    return f", loki: {{url: 'http://127.0.0.1:{port}'}}" if site.affected else ""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from aggregator.api.app import Dependencies, create_app
 from aggregator.api.server import Server
 from aggregator.api.settings import ApiSettings
+from aggregator.demo import logs
 from aggregator.demo.cluster import SimulatedCluster
 from aggregator.demo.sites import SITES
 from aggregator.promql.engine import Engine
@@ -37,6 +38,7 @@ def main(site_name: str, port: str, switches_file: str) -> None:
         clusters=lambda: (),
         waiting=lambda: (),
         now_ms=now_ms,
+        routes=logs.routes(Path(switches_file), now_ms) if site.affected else (),
     )
     server = Server(create_app(dependencies), settings)
     loop = Loop(f"scrape {site.name}", cluster.step)
