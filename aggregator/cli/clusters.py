@@ -78,6 +78,7 @@ def show(
             output.comma_separated(_SUBJECT_COLUMNS, subjects)
         case Format.TABLE:
             output.table(_COLUMNS, [_row(cluster)])
+            output.warn([cluster["place"]] if cluster.get("place") else [])
             for columns, rows in (
                 (_SUBJECT_COLUMNS, subjects),
                 (_METRIC_COLUMNS, bindings),

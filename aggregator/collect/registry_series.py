@@ -11,7 +11,12 @@ from aggregator.collect.context import Context, QueueFullError
 from aggregator.collect.staleness import markers, vanished
 from aggregator.errors import QueryError, StoreError
 from aggregator.fleet.credentials import CredentialExpiry
-from aggregator.fleet.derived import RegionSums, kubernetes_minors, workload_infos
+from aggregator.fleet.derived import (
+    RegionSums,
+    kubernetes_minors,
+    place_warnings,
+    workload_infos,
+)
 from aggregator.fleet.facts import Gauge, Labels, gauges, info_series
 from aggregator.fleet.freshness import Freshness, State
 from aggregator.fleet.registry import Cluster, Registry
@@ -132,6 +137,7 @@ class RegistrySeries:
         try:
             if not 0 <= time_ms - self._workloads[0] < _WORKLOADS_MS:
                 self._workloads = time_ms, workload_infos(registry, query, time_ms)
+                self._warn(place_warnings(registry, query, time_ms))
             self._derived = [
                 *kubernetes_minors(registry, query, time_ms),
                 *self._regions.gauges(registry, query, time_ms),
@@ -139,6 +145,12 @@ class RegistrySeries:
             ]
         except QueryError as error:
             _LOG.warning("derived series are those of the last time", error=str(error))
+
+    def _warn(self, places: Mapping[str, str]) -> None:
+        """Say once what is odd about where the nodes of clusters are."""
+        for cluster, text in places.items():
+            if self.context.health.place(cluster, text) and text:
+                _LOG.warning("a cluster is not where it should be", cluster=cluster, what=text)
 
     def _gauges(self, found: Sequence[Gauge]) -> tuple[Ids, Floats]:
         """Return ids and values, giving ids to label sets that are new."""

@@ -1,20 +1,24 @@
 """Series that follow from stored fleet metrics and the registry: versions, regions, workloads."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aggregator.fleet.facts import Gauge, Labels
 from aggregator.fleet.registry import Cluster, Registry
 from aggregator.fleet.settings import WorkloadRule
 from aggregator.fleet.subjects import full_match
+from aggregator.profile.regions import plain_code, provider_region_of_zone, region_warning
 from aggregator.promql.result import QueryResult
+from aggregator.sources.failures import clean_text
 
 # Runs an instant query at a time in ms. Raises `QueryError`.
 Query = Callable[[str, int], QueryResult]
 
 _MINOR = re.compile(r"v?[0-9]{1,5}\.([0-9]{1,5})\.")
 _VERSIONS = 'fleet:cluster_version_info{component=~"apiserver|kubelet"}'
+_PLACES = "sum by (cluster, provider_region, zone) (fleet:cluster_nodes)"
+_SHOWN = 5
 _WORKLOADS = "group by (cluster, namespace, workload) (fleet:workload_replicas_desired)"
 # What a cluster had last counts for its region for so long: a region whose clusters cannot be
 # asked has not lost its machines, and a sum without them would be a wrong number.
@@ -69,6 +73,36 @@ def kubernetes_minors(registry: Registry, query: Query, time_ms: int) -> list[Ga
         else:
             gauges.append(({"__name__": "fleet:kubelet_minor", **stamped}, float(min(minors))))
     return gauges
+
+
+def place_warnings(registry: Registry, query: Query, time_ms: int) -> dict[str, str]:
+    """Return by cluster what is odd about where its nodes are, an empty text if nothing is.
+
+    Clusters whose nodes do not tell are left out.
+    """
+    found: dict[str, set[str]] = {}
+    for labels, _ in _rows(query(_PLACES, time_ms)):
+        zone = provider_region_of_zone(labels.get("zone", ""))
+        place = labels.get("provider_region") or zone
+        if place:
+            found.setdefault(labels.get("cluster", ""), set()).add(place)
+    clusters = ((registry.get(name), places) for name, places in found.items())
+    return {
+        cluster.name: _odd(cluster, sorted(places))
+        for cluster, places in clusters
+        if cluster is not None
+    }
+
+
+def _odd(cluster: Cluster, places: Sequence[str]) -> str:
+    if len(places) > 1:
+        shown = ", ".join(clean_text(place, 60) for place in places[:_SHOWN])
+        return f"its nodes are in several provider regions: {shown}; all count as {cluster.region}"
+    [place] = places
+    said = _label(cluster, "provider_region")
+    if said and plain_code(said) != plain_code(place):
+        return f"labels.provider_region is {said!r}, but its nodes are in {clean_text(place, 60)!r}"
+    return region_warning(cluster.name, cluster.region, place) or ""
 
 
 @dataclass(slots=True)

@@ -57,6 +57,7 @@ class Health:
     breaker keeps us from asking. `error` says what is wrong and what to do, `kind` names it.
     `names` has the metric names seen for each raw subject, `served` what came of fleet metrics,
     `dropped` by subject what the budget leaves out.
+    `place` is what is odd about where its nodes are.
     `clock_offset_ms` is by how much the cluster's clock is ahead of ours, to the second. `dialect`
     is what its server turned out to be, which shows samples `lag_ms` after their time.
     """
@@ -71,6 +72,7 @@ class Health:
     open_until_ms: int | None = None
     error: str = ""
     kind: str = ""
+    place: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     series: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
@@ -200,6 +202,13 @@ class HealthBoard:
         """Note what the cluster's server is, and how late it shows samples."""
         if self.get(cluster).dialect != dialect:
             self._change(cluster, lambda health: replace(health, dialect=dialect, lag_ms=lag_ms))
+
+    def place(self, cluster: str, text: str) -> bool:
+        """Note what is odd about where a cluster's nodes are; return whether that is new."""
+        if self.get(cluster).place == text:
+            return False
+        self._change(cluster, lambda health: replace(health, place=text))
+        return True
 
     def forget(self, cluster: str) -> None:
         """Drop a cluster that left the registry."""

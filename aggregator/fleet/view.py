@@ -92,6 +92,7 @@ class GapView:
 class ClusterView:
     """One cluster. `data_until` (seconds since 1970) is where its least fresh subject ends.
 
+    `place` is what is odd about where its nodes are.
     `details` makes the rest, which is more work.
     """
 
@@ -102,6 +103,7 @@ class ClusterView:
     data_until: float | None
     age_seconds: float | None
     error: str
+    place: str
     interval_seconds: float
     dialect: str
     coverage: Coverage
@@ -136,6 +138,7 @@ def cluster_view(
         data_until=_time(until),
         age_seconds=_age(until, now_ms),
         error=_error(cluster, state, health.error, health.open_until_ms, now_ms),
+        place=health.place,
         interval_seconds=cluster.collect.interval / 1000,
         subjects=tuple(
             _subject(unit, health.notes.get(unit.subject.name, ""), now_ms) for unit in units

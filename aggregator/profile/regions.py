@@ -95,20 +95,20 @@ class RegionProposal:
     exact: bool
 
 
-def _plain(code: str) -> str:
+def plain_code(code: str) -> str:
     """Return a code as the tables are searched: `West Europe` is `westeurope`."""
     return code.lower().replace(" ", "").replace("-", "")
 
 
 _BY_CODE: Mapping[str, str] = {
-    _plain(code): region for region, codes in _REGIONS.items() for code in codes.split()
+    plain_code(code): region for region, codes in _REGIONS.items() for code in codes.split()
 }
-_IN_EU = frozenset(_plain(code) for code in _EUROPE_IN_EU.split())
+_IN_EU = frozenset(plain_code(code) for code in _EUROPE_IN_EU.split())
 
 
 def propose_region(provider_region: str) -> RegionProposal | None:
     """Return what a provider's region code says about the fleet region, None if nothing."""
-    plain = _plain(provider_region)
+    plain = plain_code(provider_region)
     region = _BY_CODE.get(plain)
     if region is not None:
         return RegionProposal(region, EU if plain in _IN_EU else "", exact=True)
@@ -132,9 +132,12 @@ def provider_region_of_zone(zone: str) -> str | None:
 
 
 def region_warning(cluster: str, region: str, provider_region: str) -> str | None:
-    """Return what to tell the operator if *region* does not fit *provider_region*."""
+    """Return what to tell the operator if *region* does not fit *provider_region*.
+
+    A region of the operator's own words (`india`) is not held against one of ours (`asia`).
+    """
     proposal = propose_region(provider_region)
-    if proposal is None or proposal.region == region:
+    if proposal is None or proposal.region == region or region not in _REGIONS:
         return None
     sure = "is in" if proposal.exact else "looks like"
     return (

@@ -33,6 +33,7 @@ def _view(name, region, state):
         data_until=1000.0 if state != "never" else None,
         age_seconds=90.0 if state != "never" else None,
         error="" if state == "ok" else "connection refused",
+        place="its nodes are elsewhere" if name == "us-1" else "",
         interval_seconds=30.0,
         dialect="thanos",
         coverage=Coverage(3, 4),
@@ -58,6 +59,7 @@ def test_clusters(fleet):
     assert [each["cluster"] for each in answer["clusters"]] == ["eu-1", "us-1"]
     assert answer["clusters"][0]["labels"] == {"environment": "prod"}
     assert answer["clusters"][0]["coverage"] == {"served": 3, "metrics": 4}
+    assert [each["place"] for each in answer["clusters"]] == ["", "its nodes are elsewhere"]
     assert not {"subjects", "bindings", "details"} & answer["clusters"][0].keys()
     assert answer["sources"][1] == {
         "cluster": "us-1",

@@ -167,6 +167,44 @@ def test_versions(stage: Stage):
     assert newest(stage, "fleet:kubelet_minor") == {"": 29.0}
 
 
+@pytest.mark.parametrize(
+    ("cluster", "places", "text"),
+    [
+        ("eu-1", ({"provider_region": "eu-west-1"},), ""),
+        ("eu-1", ({"provider_region": "eu-west-1", "zone": "eu-west-1a"}, {}), ""),
+        ("eu-1", ({"zone": "eu-west-1a"},), ""),
+        ("eu-1", ({"zone": "rack-7"},), ""),
+        ("us-1", ({"zone": "eu-west-1a"},), "provider_region 'eu-west-1' is in 'europe'"),
+        (
+            "eu-1",
+            ({"provider_region": "eu-west-1"}, {"zone": "us-east-1b"}),
+            "eu-west-1, us-east-1",
+        ),
+    ],
+)
+def test_places_of_nodes(stage: Stage, cluster: str, places: tuple[dict[str, str], ...], text: str):
+    """Nodes in another region than the cluster's, or in several, are told; it stays where it is."""
+    for place in places:
+        put(stage, "fleet:cluster_nodes", 3.0, cluster, **place)
+    series(stage, registry(cluster)).write(T0)
+    said = stage.context.health.get(cluster).place
+    assert text in said
+    assert bool(said) == bool(text)
+
+
+def test_nodes_elsewhere_than_the_registry_says(stage: Stage):
+    """A cluster's own `provider_region` is compared with what its nodes say, however spelled."""
+    labels = {"provider_region": "West Europe"}
+    own = series(stage, registry("eu-1", labels=labels))
+    put(stage, "fleet:cluster_nodes", 3.0, "eu-1", provider_region="westeurope")
+    own.write(T0)
+    assert stage.context.health.get("eu-1").place == ""
+    other = T0 + 6 * 60_000
+    put(stage, "fleet:cluster_nodes", 3.0, "eu-1", other, provider_region="northeurope")
+    own.write(other)
+    assert "its nodes are in 'northeurope'" in stage.context.health.get("eu-1").place
+
+
 def test_region_sums(stage: Stage):
     """A region has what its clusters have together; what one had last counts for an hour."""
     for cluster, cores in (("eu-1", 10.0), ("eu-2", 4.0), ("us-1", 1.0)):

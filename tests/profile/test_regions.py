@@ -64,6 +64,7 @@ def test_a_mismatch_is_warned_of():
     """The operator's word counts; a mismatch with the provider's code is told."""
     assert region_warning("c", "europe", "eu-west-1") is None
     assert region_warning("c", "basement", "rack-7") is None
+    assert region_warning("c", "india", "ap-south-1") is None
     assert region_warning("c", "asia", "ap-southeast-2") == (
         "cluster c: region is 'asia', but provider_region 'ap-southeast-2' is in 'oceania'"
     )
