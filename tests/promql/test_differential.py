@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 
 from aggregator.promql import engine
@@ -38,14 +40,15 @@ def peer(tmp_path_factory) -> Iterator[Peer]:
 
 
 def asking(peer: Peer, directory: Path):
-    """Return what asks both engines; for other samples than *peer*'s it starts another server."""
-    held = [peer.data]
+    """Return what asks both engines; for other samples than *peer*'s it starts another server.
+
+    That one is empty, however often *directory* was used: it refuses samples before those it has.
+    """
 
     def ask(query: Query, data: Dataset) -> Answers:
         if data is peer.data:
             return peer.answers(query)
-        held.append(data)
-        with peers(directory / str(len(held)), data) as fresh:
+        with TemporaryDirectory(dir=directory) as empty, peers(Path(empty), data) as fresh:
             return fresh.answers(query)
 
     return ask
@@ -78,6 +81,17 @@ def test_the_generator_covers_the_language():
     for query in itertools.islice(queries(SEED, START_MS, SPAN_MS), 5_000):
         missing -= constructs(parse(query.text))
     assert not missing
+
+
+def test_each_part_of_the_samples_is_asked_on_its_own(peer, tmp_path):
+    """Two shrinkings in one directory do not see each other's samples."""
+    last = Dataset([(peer.data.series[0][0], peer.data.series[0][1][-1:], np.ones(1))])
+    first = Dataset([(peer.data.series[0][0], peer.data.series[0][1][:1], np.zeros(1))])
+    query = Query("count_over_time(gauge[1h])", START_MS + SPAN_MS, 60_000, 1)
+    for data in (last, first):
+        answers = asking(peer, tmp_path)(query, data)
+        assert not answers.differences()
+        assert [list(values.values()) for values in answers.theirs.values()] == [[1.0]]
 
 
 @pytest.mark.timeout(600)
