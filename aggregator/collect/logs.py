@@ -37,8 +37,9 @@ from aggregator.sources.settings import LokiSettings
 _LOG = structlog.get_logger(__name__)
 _TURN_SECONDS = 120.0  # what is not asked by then is asked at the next turn
 _MOST_SKIPPED = 12
-# A query that failed so says nothing of the next one.
-_OF_ONE_QUERY = QUERY_REFUSED | {"too_large", "query_timeout", "wrong_json"}
+# A query that failed so says nothing of the next one, or does not if Loki answers a simple one.
+_OF_ONE_QUERY = QUERY_REFUSED | {"too_large", "wrong_json"}
+_MAYBE_OF_ONE_QUERY = NOT_IN_TIME | {"server_error", "reset", "truncated"}
 
 
 @dataclass(slots=True)
@@ -203,7 +204,7 @@ class ClusterLogs:
         try:
             self._take(name, metric, time_ms, turn)
         except SourceError as error:
-            if error.kind in NOT_IN_TIME:
+            if error.kind in _MAYBE_OF_ONE_QUERY:
                 self._source.ping(turn.time_ms)
             elif error.kind not in _OF_ONE_QUERY:
                 raise

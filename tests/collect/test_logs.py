@@ -227,6 +227,22 @@ def test_one_query_that_fails_holds_back_no_other(
     assert not stage.context.log_health.get("a").quarantined
 
 
+def test_a_query_that_breaks_loki_is_told_from_a_broken_loki(
+    stage: Stage, source: tuple[FakeLoki, ScriptedServer]
+) -> None:
+    """After a 500 a simple query shows that the others can be asked; after a 429 none is."""
+    fake, server = source
+    turns = Turns(stage, server, log_profile("panics", "errors"))
+    fake.vectors["errors"] = lambda _: [(SHOP, 1.0)]
+    fake.refused["panics"] = Response(500, b"querier died", content_type=TEXT)
+    turns.at(0)
+    assert turns.stored("fleet:errors") == {"namespace=shop": [(0.0, 1.0)]}
+    fake.refused["panics"] = Response(429, b"too many outstanding requests", content_type=TEXT)
+    turns.at(5)
+    assert turns.asked(fake, "errors") == [0]
+    assert "queriers" in stage.context.log_health.get("a").error
+
+
 def test_nothing_is_lost_while_the_store_is_behind(
     stage: Stage, source: tuple[FakeLoki, ScriptedServer]
 ) -> None:
