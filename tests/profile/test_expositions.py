@@ -111,8 +111,16 @@ def test_the_newer_generation_is_bound_where_both_are(bindings: Mapping[str, lis
     assert "ksm-v2" not in served("kube-state-metrics 1")
 
 
-def test_the_coverage_in_the_documentation_is_what_is_bound(bindings: Mapping[str, list[Bound]]):
-    """The table of which candidate serves what says what was found here."""
-    assert coverage.documented() == coverage.table(bindings), (
+def test_the_coverage_in_the_documentation_is_what_is_bound(
+    flavours: dict[str, Flavour],
+    bindings: Mapping[str, list[Bound]],
+    stored: Mapping[str, Stored],
+):
+    """The table of which candidate serves what, and of how many series, is what was found here."""
+    sizes = {
+        name: coverage.Size.of(one.url, sum(map(len, stored[name].values())))
+        for name, one in flavours.items()
+    }
+    assert coverage.documented() == coverage.table(bindings, sizes), (
         "run: python -m tests.profile.coverage ../shared"
     )
