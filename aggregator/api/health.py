@@ -38,29 +38,8 @@ def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
         return Reply(telemetry.render(), content_type=CONTENT_TYPE_LATEST)
 
     return (
-        Route(
-            "/healthz",
-            live,
-            "Whether the process answers",
-            tag="health",
-            methods=("GET", "HEAD"),
-            access=Access.PUBLIC,
-            reach=Reach.SAME,
-            lane=Lane.EVENT_LOOP,
-            content_type=TEXT,
-        ),
-        Route(
-            "/readyz",
-            ready,
-            "Whether the store is open and every cluster was tried",
-            tag="health",
-            methods=("GET", "HEAD"),
-            access=Access.PUBLIC,
-            reach=Reach.SAME,
-            lane=Lane.EVENT_LOOP,
-            content_type=TEXT,
-            errors=(503,),
-        ),
+        _probe("/healthz", live, "Whether the process answers"),
+        _probe("/readyz", ready, "Whether the store is open and every cluster was tried", (503,)),
         Route(
             "/metrics",
             metrics,
@@ -69,4 +48,19 @@ def routes(waiting: Callable[[], Sequence[str]]) -> tuple[Route, ...]:
             lane=Lane.ASIDE,
             content_type=CONTENT_TYPE_LATEST,
         ),
+    )
+
+
+def _probe(path: str, handler: Handler, summary: str, errors: tuple[int, ...] = ()) -> Route:
+    return Route(
+        path,
+        handler,
+        summary,
+        tag="health",
+        methods=("GET", "HEAD"),
+        access=Access.PUBLIC,
+        reach=Reach.SAME,
+        lane=Lane.EVENT_LOOP,
+        content_type=TEXT,
+        errors=errors,
     )
