@@ -38,7 +38,8 @@ class Cardinality(Enum):
 class Matching:
     """Which labels two vectors are matched by, and what happens to series without a match.
 
-    `fill_one` stands in for a missing series of the `one` side, `fill_many` for one of the other.
+    `fill_one` stands in for a missing series of the `one` side, `fill_many` for one of the other:
+    `fill_left` fills the `many` side, as in Prometheus also where `group_right` makes it the right.
     """
 
     cardinality: Cardinality = Cardinality.ONE_TO_ONE
