@@ -8,6 +8,7 @@ from aggregator import telemetry
 from aggregator.api.exchange import (
     TEXT,
     Access,
+    Handler,
     Lane,
     Reach,
     Reply,
