@@ -1,4 +1,4 @@
-"""Bar (e): the whole profile on a real Prometheus of 36,000 series, against `/federate`.
+"""Bar (g): the whole profile on a real Prometheus of 36,000 series, against `/federate`.
 
 A Prometheus scrapes every component of a real node each 15 s. `aggregator serve` records the
 bundled profile from it, and beside it a central Prometheus federates the series that the bound
@@ -217,7 +217,7 @@ def main() -> int:
     own, theirs = found.ours, found.peer
     share = found.asking_seconds / INTERVAL_SECONDS
     row = Row(
-        "e: the whole profile",
+        "g: the whole profile",
         f"1 Prometheus of {found.series:.0f} series @ {SCRAPE}, {found.candidates} candidates "
         f"bound, asked each {INTERVAL_SECONDS} s, {seconds} s",
         f"{found.requests:.1f} requests a cycle; source {1000 * found.asking_seconds:.0f} ms of "
