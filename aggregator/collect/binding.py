@@ -308,7 +308,8 @@ def _standing(metric: FleetMetric, findings: Findings) -> tuple[Standing, str]:
             return Standing.FAILED, error.detail
     recent = findings.recent.get(metric.name)
     if recent is not None:
-        return Standing.NOT_NOW, f"{recent} had data within the last hour, and has none now"
+        reads = f"what {recent} reads had data within the last hour"
+        return Standing.NOT_NOW, f"{reads}, but it has none now"
     return Standing.NEVER, f"no candidate has data, or had any within the last hour{refused}"
 
 

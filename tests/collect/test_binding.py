@@ -147,7 +147,8 @@ def test_never_is_not_the_same_as_not_now(stage: Stage):
     run(stage, collecting)
     kept = stage.context.bindings.of("a")
     assert kept["fleet:m1"].standing is Standing.NOT_NOW
-    assert kept["fleet:m1"].reason == "only had data within the last hour, and has none now"
+    reason = "what only reads had data within the last hour, but it has none now"
+    assert kept["fleet:m1"].reason == reason
     assert kept["fleet:m2"].standing is Standing.NEVER
     asked: dict[str, int] = {"m1": 0, "m2": 0}
     for _ in range(20):
