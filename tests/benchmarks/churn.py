@@ -69,7 +69,7 @@ def collector(port: int, series: int, context: Context) -> ClusterCollector:
             "lag": "0s",
             "profile": [],
             "raw": [{"match": "churn_total"}],
-            "limits": {"series": 10 * series, "timeout": "60s"},
+            "limits": {"series": 100 * series, "timeout": "60s"},
         }
     )
     (cluster,) = Registry([own], defaults)
