@@ -39,10 +39,11 @@ from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.loading import load_blocks, load_lifetimes, load_series
 from aggregator.store.lock import DirectoryLock
 from aggregator.store.migrations import migrate
+from aggregator.store.pages import LIMIT_BYTES, Pages
 from aggregator.store.pool import Pool
 from aggregator.store.postings import PostingsTable
 from aggregator.store.process import release_memory
-from aggregator.store.reading import SampleReader, Spacing
+from aggregator.store.reading import SampleReader, Spacing, in_order
 from aggregator.store.seriesrows import SeriesRows
 from aggregator.store.warming import Warming
 
@@ -53,12 +54,19 @@ _READ = telemetry.LEAF_READS.labels("raw")
 class ChdbStore:
     """One directory, one process. Reads never wait for the writer."""
 
-    def __init__(self, path: Path, *, max_disk_bytes: int, head_ms: int = SPAN_MS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_disk_bytes: int,
+        head_ms: int = SPAN_MS,
+        pages_bytes: int = LIMIT_BYTES,
+    ) -> None:
         """Open the store in *path*, or raise `StoreError`."""
         self._max_disk_bytes = max_disk_bytes
         self._writing = threading.Lock()
         self._cutoff_ms = self._generation = 0
-        self._head = Head(head_ms)
+        self._head, self._pages_bytes = Head(head_ms), pages_bytes
         self._held = DirectoryLock(path)
         try:
             self._pool = Pool(path / "chdb")
@@ -88,6 +96,7 @@ class ChdbStore:
         rows = np.flatnonzero(lives.known[: lives.rows_used])
         self._head.load(rows, lives.last[rows])
         newest_ms = int(lives.last[rows].max(initial=0))
+        self._pages = Pages(self._samples, spacing, newest_ms, self._pages_bytes)
         self._warming = Warming(
             self._samples, self._index, self._head, self._writing, newest_ms - self._head.span_ms
         )
@@ -142,10 +151,32 @@ class ChdbStore:
             yield run
             done += run.count
         rest = ids[done:]
+        again = self._read_again(rest, start_ms, end_ms, budget) if rest.size else None
+        if again is not None:
+            yield _series_run(done, rest, again)
+            return
         for first, wanted, block in self._samples.runs(rest, start_ms, end_ms, budget):
             _READ.inc()
-            offsets = np.append(np.searchsorted(block.ids, wanted), len(block)).astype(np.int64)
-            yield SeriesSamples(done + first, offsets, block.times, block.values)
+            yield _series_run(done + first, wanted, block)
+
+    def _read_again(
+        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
+    ) -> SampleBlock | None:
+        """Return the samples from pages and head, None if they do not have them all."""
+        until_ms = min(end_ms, self._pages.settled_ms)
+        if until_ms <= start_ms or not self._pages.suits(ids, start_ms, until_ms):
+            return None
+        if until_ms < end_ms and not self._head.holds(self._lives, ids, until_ms):
+            return None
+        settled = self._pages.read(ids, start_ms, until_ms, budget)
+        if settled is None or until_ms == end_ms:
+            return settled
+        parts, covered = [settled], 0
+        for run in self._head.runs(self._lives, ids, until_ms, end_ms, budget):
+            of = ids[run.first_row : run.first_row + run.count]
+            parts.append(SampleBlock(np.repeat(of, np.diff(run.offsets)), run.times, run.values))
+            covered += run.count
+        return in_order(SampleBlock.concat(parts)) if covered == ids.size else None
 
     def newest(
         self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
@@ -169,16 +200,22 @@ class ChdbStore:
     def cells(self, call: GridCall, ids: Ids, budget: Budget) -> Iterator[GridCells | GridSamples]:
         """Yield what *call* gives for *ids*, run after run; see `GridReader`."""
         start_ms, end_ms = call.start_ms - call.range_ms, call.end_ms
+        again = self._read_again(ids, start_ms, end_ms, budget)
+        if again is not None:  # numpy is faster than to read them
+            yield GridSamples(np.arange(ids.size), _series_run(0, ids, again))
+            return
 
         def samples(wanted: Ids) -> Iterator[SeriesSamples]:
             return self.read(wanted, start_ms, end_ms, budget)
 
-        return self._grid.cells(call, ids, budget, samples)
+        yield from self._grid.cells(call, ids, budget, samples)
 
     def sums(
         self, call: GridCall, ids: Ids, groups: Ints, budget: Budget
     ) -> Iterator[GridSums | None]:
         """Yield sums of what *call* gives for *ids* over *groups*, run after run."""
+        if self._pages.suits(ids, call.start_ms - call.range_ms, call.end_ms):
+            return iter((None,))
         return self._grid.sums(call, ids, groups, budget)
 
     # -- writing
@@ -227,6 +264,7 @@ class ChdbStore:
         self._series.flush()
         self._series.write_days(series_rows, ids, first, last)
         self._pool.insert(sql.INSERT_SAMPLES, sample_table(block))
+        self._pages.wrote(block)
         self._head.absorb(rows, block, replacing)
         self._index.touch(series_rows, first, last)
 
@@ -259,6 +297,7 @@ class ChdbStore:
                 raise StoreError(f"cannot look for old days: {error}") from error
             self._cutoff_ms = max(self._cutoff_ms, kept_from_ms)
             self._head.keep_from(self._cutoff_ms)
+            self._pages.clear()
             blocks = self._index.partial_blocks()
             forgotten = self._index.forget(self._cutoff_ms)
             if not forgotten.ids.size:
@@ -280,3 +319,9 @@ class ChdbStore:
         if int(self._pool.execute(sql.FORGOTTEN, {})):
             for statement in sql.FORGET:
                 self._pool.execute(statement, {})
+
+
+def _series_run(first_row: int, ids: Ids, block: SampleBlock) -> SeriesSamples:
+    """Return the sorted *block* as the samples of *ids*."""
+    offsets = np.append(np.searchsorted(block.ids, ids), len(block)).astype(np.int64)
+    return SeriesSamples(first_row, offsets, block.times, block.values)

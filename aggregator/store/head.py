@@ -74,6 +74,11 @@ class Head:
             _SERVED.inc()
             yield _series_samples(first, run)
 
+    def holds(self, lives: Callable[[], Lifetimes], ids: Ids, start_ms: int) -> bool:
+        """Tell whether all samples of *ids* later than *start_ms* are in memory."""
+        with self._lock:
+            return self._complete(lives(), ids, start_ms)[0] is not None
+
     def newest(
         self,
         lives: Callable[[], Lifetimes],

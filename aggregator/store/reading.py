@@ -93,10 +93,13 @@ class SampleReader:
     def __init__(self, pool: Pool, spacing: Spacing) -> None:
         self._pool, self._spacing = pool, spacing
 
-    def runs(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SampleRun]:
+    def runs(
+        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget, *, counted: bool = True
+    ) -> Iterator[SampleRun]:
         """Yield (position, ids, their samples in (start_ms, end_ms], sorted) run after run.
 
-        The next run is read while the caller works on one.
+        The next run is read while the caller works on one. Unless *counted* the samples are not
+        those of the query.
         """
         if not ids.size:
             return
@@ -115,7 +118,7 @@ class SampleReader:
                 statement = sql.samples_of(wanted, start_ms, end_ms, plan.limit)
                 block = sample_block(self._pool.read(statement, budget))
                 if plan.goes_on(len(block)):
-                    return position, wanted, _sorted(block)
+                    return position, wanted, in_order(block)
 
         runs = 0
         try:
@@ -123,7 +126,7 @@ class SampleReader:
                 run: SampleRun | None = read()
                 while run is not None:
                     runs += 1
-                    budget.spend_samples(len(run[2]))
+                    budget.spend_samples(len(run[2]) if counted else 0)
                     following = None if plan.at_end else ahead.submit(read)
                     yield run
                     run = None if following is None else following.result()
@@ -132,7 +135,7 @@ class SampleReader:
                 release_memory()
 
 
-def _sorted(block: SampleBlock) -> SampleBlock:
+def in_order(block: SampleBlock) -> SampleBlock:
     """Sort *block* by series and time, and leave one sample of those that it has twice.
 
     A sample is twice in the table when a real value replaced a stale marker, or when an insert was

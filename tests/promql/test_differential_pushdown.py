@@ -66,7 +66,9 @@ class Stores:
     def _hold(self, data: Dataset) -> None:
         self.close()
         self._opened += 1
-        self._disk = ChdbStore(self._directory / str(self._opened), max_disk_bytes=1 << 40)
+        self._disk = ChdbStore(
+            self._directory / str(self._opened), max_disk_bytes=1 << 40, pages_bytes=0
+        )
         memory, self._held = MemoryStore(), data
         blocks = blocks_of(data)
         for store in (self._disk, memory):

@@ -75,7 +75,7 @@ def engines(request, tmp_path_factory) -> Iterator[tuple[Engine, Engine]]:
     ]
     series = [one_series(label["kind"], random) for label in labels]
     directory = tmp_path_factory.mktemp("pushdown")
-    with contextlib.closing(ChdbStore(directory, max_disk_bytes=ROOMY)) as disk:
+    with contextlib.closing(ChdbStore(directory, max_disk_bytes=ROOMY, pages_bytes=0)) as disk:
         memory = MemoryStore()
         for store in (disk, memory):
             ids = store.series_ids(labels)

@@ -10,6 +10,7 @@ from aggregator import telemetry
 from aggregator.store.chdb import ChdbStore
 from aggregator.store.interface import Store
 from aggregator.store.memory import MemoryStore
+from aggregator.store.pages import LIMIT_BYTES
 from tests.promql.scripts.notation import NotationError
 from tests.promql.scripts.run import Verdict, run_script
 
@@ -39,7 +40,12 @@ def test_script_passes_on_the_embedded_store(script, head_ms, tmp_path):
     folders = (tmp_path / str(number) for number in count())
 
     def new_store() -> Store:
-        return ChdbStore(next(folders), max_disk_bytes=1 << 40, head_ms=head_ms)
+        return ChdbStore(
+            next(folders),
+            max_disk_bytes=1 << 40,
+            head_ms=head_ms,
+            pages_bytes=LIMIT_BYTES if head_ms else 0,
+        )
 
     served = telemetry.LEAF_READS.labels("head")
     before = served._value.get()

@@ -16,6 +16,7 @@ from aggregator.model.budget import Budget
 from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
 from aggregator.model.samples import STALE, SampleBlock
 from aggregator.store.interface import WriteReport
+from aggregator.store.pages import LIMIT_BYTES
 from aggregator.store.settings import Backend
 from tests.store.conftest import HEADS, opener
 from tests.store.model import ALL, DAY_MS, ModelStore, bits, key, labels, window, write
@@ -67,7 +68,7 @@ def check(store, model: ModelStore) -> None:
 
 def replay(backend: Backend, head_ms: int, steps) -> None:
     """Do *steps* on a fresh store of *backend* and on the model, and compare after each."""
-    model, opened = ModelStore(), opener(backend, head_ms)
+    model, opened = ModelStore(), opener(backend, head_ms, LIMIT_BYTES if head_ms else 0)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         store = stack.enter_context(opened(Path(name)))
         for action, argument in steps:
