@@ -124,7 +124,7 @@ def test_a_client_that_does_not_read_is_cut_off(run, monkeypatch):
             head = client.recv(1024)
             [size] = re.findall(rb"content-length: ([0-9]+)", head)
             assert int(size) > 25e6  # more than the kernel takes for us
-            wait_until(lambda: _open_connections(api) == 1, 20, "the end of the connection")
+            wait_until(lambda: not _is_open(api, client), 20, "the end of the connection")
             assert len(head) + _rest(client) < int(size)
 
 
@@ -137,14 +137,13 @@ def _rest(client: socket.socket) -> int:
     return received
 
 
-def _open_connections(api):
-    """Return how many connections the server has, the asking one included."""
-    return len(
-        [
-            each
-            for each in psutil.Process().net_connections("tcp")
-            if each.status == "ESTABLISHED" and each.laddr.port == int(api.url.rpartition(":")[2])
-        ]
+def _is_open(api, client: socket.socket) -> bool:
+    """Tell whether the server still has its end of *client*'s connection."""
+    ends = (int(api.url.rpartition(":")[2]), client.getsockname()[1])
+    return any(
+        bool(each.raddr) and (each.laddr.port, each.raddr.port) == ends
+        for each in psutil.Process().net_connections("tcp")
+        if each.status == "ESTABLISHED"
     )
 
 
