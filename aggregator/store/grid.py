@@ -22,6 +22,8 @@ _RUN_CELLS = 1 << 21
 _RUN_SERIES = 8_000
 # Shorter spans are read as samples: most are in memory, and the others are few.
 _SHORTEST_MS = 900_000
+# How many steps a window has to be long if a function is not a quick one.
+_OVERLAP = 10
 # The years 1907 to 2149 fit the engine's type, with the windows before them.
 _EARLIEST_MS, _LATEST_MS = -2_000_000_000_000, 5_662_310_400_000
 # Windows are open to the left, and the newest sample is right where windows are shorter than
@@ -50,6 +52,7 @@ class Grid:
         return (
             call.function in self._known
             and call.end_ms - start > _SHORTEST_MS
+            and (call.function in gridsql.QUICK or call.range_ms >= _OVERLAP * call.step_ms)
             and start > _EARLIEST_MS
             and call.end_ms < _LATEST_MS
         )
@@ -110,8 +113,8 @@ class Grid:
         most = max(1, min(_RUN_SERIES, _RUN_CELLS // call.count))
         plan = RunPlan(ids, span_ms, self._spacing, target=_RUN_SAMPLES, most_series=most)
         while not plan.at_end:
-            position, wanted = plan.position, plan.wanted
-            answer = self._pool.read(ask(wanted, plan.limit), budget)
-            if plan.goes_on(int(numbers(answer.column("taken")).sum())):
+            run = plan.begin()
+            answer = self._pool.read(ask(run.wanted, run.limit), budget)
+            if plan.complete(run, int(numbers(answer.column("taken")).sum())):
                 _SERVED.inc()
-                yield position, wanted, answer
+                yield run.position, run.wanted, answer

@@ -49,6 +49,20 @@ _CHOOSING = frozenset(
         "ts_of_min_over_time",
     }
 )
+# The engine finds them in less time than it takes to hand out the samples; the others only where
+# windows overlap much.
+QUICK = frozenset(
+    {
+        INSTANT,
+        "idelta",
+        "irate",
+        "last_over_time",
+        "max_over_time",
+        "min_over_time",
+        "ts_of_max_over_time",
+        "ts_of_min_over_time",
+    }
+)
 _STALE = f"reinterpretAsUInt64(value) = {STALE_BITS}"
 # Infinite, or so large that a sum may overflow: where PromQL takes another way than the engine.
 _HUGE = "max(abs(value) > 1e300)"

@@ -1,7 +1,9 @@
 """Reads samples from the embedded store in runs that are small enough to hold."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -15,14 +17,18 @@ from aggregator.store.conflicts import settled
 from aggregator.store.pool import Pool
 from aggregator.store.process import release_memory
 
-# A statement costs as much as 100,000 samples; a run in work and the next one are both held.
+# A statement costs as much as 100,000 samples; the run in work and the next ones are all held.
+_FEWEST_SAMPLES = 200_000
 _RUN_SAMPLES = 700_000
+_READERS = 2
 _RUN_SERIES = 8_000
 _MANY_RUNS = 4  # leave some hundred MB of free memory
 _NO_LIMIT = 1 << 62
 _END_OF_TIME_MS = 5_662_310_400_000  # 2149-06-07: the last day the tables can tell
 _SPACING_MS = (1_000.0, 60_000.0)
 
+# how many rows were read, and what is left of them when each sample is there once
+Rows: TypeAlias = tuple[int, SampleBlock]
 SampleRun: TypeAlias = tuple[int, Ids, SampleBlock]
 
 
@@ -45,6 +51,15 @@ class Spacing:
         self._milliseconds = min(max(span_ms / max(per_series, 1.0), least), most)
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Some series to read: where the first stands among all, their ids, samples at most."""
+
+    position: int
+    wanted: Ids
+    limit: int
+
+
 class RunPlan:
     """Cuts *ids* into runs of about *target* samples, each of which is read within a limit."""
 
@@ -54,35 +69,30 @@ class RunPlan:
         self._ids, self._span_ms, self._spacing = ids, span_ms, spacing
         self._target, self._most_series = target, most_series
         self._per_series = spacing.samples(span_ms)
-        self.position = 0
+        self._position = 0
 
     @property
     def at_end(self) -> bool:
-        """Whether all runs were read."""
-        return self.position >= self._ids.size
+        """Whether the last run was begun."""
+        return self._position >= self._ids.size
 
-    @property
-    def wanted(self) -> Ids:
-        """The series of the run at hand."""
+    def begin(self) -> Run:
+        """Return the next run."""
         count = int(min(self._most_series, max(1, self._target / self._per_series)))
-        return self._ids[self.position : self.position + count]
+        wanted = self._ids[self._position : self._position + count]
+        run = Run(self._position, wanted, 2 * self._target if wanted.size > 1 else _NO_LIMIT)
+        self._position += wanted.size
+        return run
 
-    @property
-    def limit(self) -> int:
-        """How many samples to read of it at most."""
-        return 2 * self._target if self.wanted.size > 1 else _NO_LIMIT
+    def complete(self, run: Run, samples: int) -> bool:
+        """Tell whether *run*, of which *samples* were read, is complete.
 
-    def goes_on(self, samples: int) -> bool:
-        """Go to the next run after *samples* were read, or to a smaller one if some were left out.
-
-        Tells whether the run was complete.
+        If not, it and all after it are begun again, smaller.
         """
-        wanted = self.wanted
-        if samples >= self.limit:
-            self._per_series *= 4
+        if samples >= run.limit:
+            self._position, self._per_series = run.position, self._per_series * 4
             return False
-        self.position += wanted.size
-        self._per_series = max(1.0, samples / wanted.size)
+        self._per_series = max(1.0, samples / run.wanted.size)
         self._spacing.learn(self._span_ms, self._per_series)
         return True
 
@@ -98,41 +108,47 @@ class SampleReader:
     ) -> Iterator[SampleRun]:
         """Yield (position, ids, their samples in (start_ms, end_ms], sorted) run after run.
 
-        The next run is read while the caller works on one. Unless *counted* the samples are not
+        The next runs are read while the caller works on one. Unless *counted* the samples are not
         those of the query.
         """
-        if not ids.size:
-            return
         start_ms, end_ms = max(start_ms, -1), max(min(end_ms, _END_OF_TIME_MS), -1)
-        plan = RunPlan(
-            ids,
-            end_ms - start_ms,
-            self._spacing,
-            target=_RUN_SAMPLES,
-            most_series=_RUN_SERIES,
-        )
+        span_ms = end_ms - start_ms
+        share = int(self._spacing.samples(span_ms) * ids.size / _READERS) + 1
+        target = min(max(share, _FEWEST_SAMPLES), _RUN_SAMPLES)
+        plan = RunPlan(ids, span_ms, self._spacing, target=target, most_series=_RUN_SERIES)
 
-        def read() -> SampleRun:
-            while True:
-                position, wanted = plan.position, plan.wanted
-                statement = sql.samples_of(wanted, start_ms, end_ms, plan.limit)
-                block = sample_block(self._pool.read(statement, budget))
-                if plan.goes_on(len(block)):
-                    return position, wanted, in_order(block)
+        def read(run: Run) -> Rows:
+            statement = sql.samples_of(run.wanted, start_ms, end_ms, run.limit)
+            block = sample_block(self._pool.read(statement, budget))
+            return len(block), in_order(block)
 
-        runs = 0
+        done = 0
         try:
-            with ThreadPoolExecutor(1) as ahead:
-                run: SampleRun | None = read()
-                while run is not None:
-                    runs += 1
-                    budget.spend_samples(len(run[2]) if counted else 0)
-                    following = None if plan.at_end else ahead.submit(read)
-                    yield run
-                    run = None if following is None else following.result()
+            with ThreadPoolExecutor(_READERS) as readers:
+                for run, block in _in_turn(plan, readers, read):
+                    done += 1
+                    budget.spend_samples(len(block) if counted else 0)
+                    yield run.position, run.wanted, block
         finally:
-            if runs >= _MANY_RUNS:
+            if done >= _MANY_RUNS:
                 release_memory()
+
+
+def _in_turn(
+    plan: RunPlan, readers: Executor, read: Callable[[Run], Rows]
+) -> Iterator[tuple[Run, SampleBlock]]:
+    """Yield the runs of *plan* in order; the next ones are being read meanwhile."""
+    begun: deque[tuple[Run, Future[Rows]]] = deque()
+    while begun or not plan.at_end:
+        while len(begun) < _READERS and not plan.at_end:
+            run = plan.begin()
+            begun.append((run, readers.submit(read, run)))
+        run, reading = begun.popleft()
+        count, block = reading.result()
+        if plan.complete(run, count):
+            yield run, block
+        else:
+            begun.clear()
 
 
 def in_order(block: SampleBlock) -> SampleBlock:

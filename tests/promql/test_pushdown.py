@@ -12,7 +12,7 @@ from aggregator.model.samples import STALE, SampleBlock
 from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.engine import Engine
 from aggregator.promql.windows import PROMETHEUS_2
-from aggregator.store import gridsql
+from aggregator.store import grid, gridsql
 from aggregator.store.chdb import ChdbStore
 from aggregator.store.interface import INSTANT
 from aggregator.store.memory import MemoryStore
@@ -75,7 +75,11 @@ def engines(request, tmp_path_factory) -> Iterator[tuple[Engine, Engine]]:
     ]
     series = [one_series(label["kind"], random) for label in labels]
     directory = tmp_path_factory.mktemp("pushdown")
-    with contextlib.closing(ChdbStore(directory, max_disk_bytes=ROOMY, pages_bytes=0)) as disk:
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        contextlib.closing(ChdbStore(directory, max_disk_bytes=ROOMY, pages_bytes=0)) as disk,
+    ):
+        patched.setattr(grid, "_OVERLAP", 0)  # also where samples are as quick
         memory = MemoryStore()
         for store in (disk, memory):
             ids = store.series_ids(labels)
@@ -129,21 +133,21 @@ GRIDS = (
 @pytest.mark.parametrize("window", ["1s", "45s", "5m", "21m17s"])
 def test_functions_of_windows(engines, name, window):
     """Every function on every kind of series, with tiny and huge steps and offsets."""
-    for grid in GRIDS:
+    for steps in GRIDS:
         for offset in ("", "offset 7m", "offset -90s"):
             selector = f'{{__name__=~"m._total"}}[{window}] {offset}'
-            assert_alike(engines, f"{name}({selector})", grid)
+            assert_alike(engines, f"{name}({selector})", steps)
 
 
 @pytest.mark.parametrize("lookback", [1_000, 60_000, 300_000, HOUR])
 def test_selectors(engines, lookback):
     """The newest sample of the lookback, absent where it is a stale marker."""
-    for grid in GRIDS:
+    for steps in GRIDS:
         for offset in ("", " offset 7m", " offset -90s"):
             query = f'{{__name__=~"m._total"}}{offset}'
             before = reads("pushdown")
             answers = [
-                engine.range(query, grid, Budget(), lookback_ms=lookback) for engine in engines
+                engine.range(query, steps, Budget(), lookback_ms=lookback) for engine in engines
             ]
             assert reads("pushdown") > before
             got, wanted = (rows(answer.matrix) for answer in answers)
@@ -159,8 +163,8 @@ def test_selectors(engines, lookback):
 )
 def test_predictions(engines, query):
     """A line is extended from the evaluation time, not from the end of an offset window."""
-    for grid in GRIDS[:2]:
-        assert_alike(engines, query.format(selector='{__name__=~"m._total"}'), grid)
+    for steps in GRIDS[:2]:
+        assert_alike(engines, query.format(selector='{__name__=~"m._total"}'), steps)
 
 
 TAME = 'kind!~"odd|huge"'
@@ -189,11 +193,11 @@ def test_aggregations_look_at_values_one_by_one_where_they_are_infinite(engines)
 def test_times_fixed_in_the_query(engines):
     """A window that `@` fixes is computed at one step, or from samples."""
     end = (T0 + HOUR) // 1000
-    grid = GRIDS[0]
-    assert_alike(engines, f"avg_over_time(m0_total[20m] @ {end})", grid)
-    assert_alike(engines, "sum(idelta(m0_total[20m] @ end()))", grid)
-    assert_alike(engines, f"predict_linear(m0_total[20m] @ {end}, 60)", grid, pushed=False)
-    assert_alike(engines, "predict_linear(m0_total[20m], time() - 1.7e9)", grid, pushed=False)
+    steps = GRIDS[0]
+    assert_alike(engines, f"avg_over_time(m0_total[20m] @ {end})", steps)
+    assert_alike(engines, "sum(idelta(m0_total[20m] @ end()))", steps)
+    assert_alike(engines, f"predict_linear(m0_total[20m] @ {end}, 60)", steps, pushed=False)
+    assert_alike(engines, "predict_linear(m0_total[20m], time() - 1.7e9)", steps, pushed=False)
 
 
 def test_what_the_store_does_not_compute(engines):

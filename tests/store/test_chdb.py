@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
@@ -166,15 +165,3 @@ def posted(store) -> tuple[int, list[str]]:
     count = int(store._pool.execute("select uniqExact(id) from postings", {}))
     names = store._pool.execute("select distinct name from postings", {}).decode()
     return count, names.replace('"', "").split()
-
-
-def test_reading_is_cut_into_runs(chdb_store, monkeypatch):
-    """More samples than a run may hold are read with fewer series at once."""
-    monkeypatch.setattr("aggregator.store.reading._RUN_SAMPLES", 25)
-    rows = [(labels(name="up", k=str(k)), T0 + t, t * k) for k in range(9) for t in range(20)]
-    write(chdb_store, rows)
-    found = window(chdb_store, 0, T0 + 20)
-    assert {series: len(samples) for series, samples in found.items()} == {
-        series: 20 for series, _, _ in rows
-    }
-    assert np.isfinite([value for _, _, value in rows]).all()

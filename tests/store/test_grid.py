@@ -21,9 +21,9 @@ HOUR = 3_600_000
 NAN = math.nan
 
 
-def call(function: str, range_ms: int = 600_000) -> GridCall:
-    """Return a call for ten windows in an hour."""
-    return GridCall(function, T0 + 600_000, 360_000, 10, range_ms)
+def call(function: str) -> GridCall:
+    """Return a call for a hundred windows in an hour."""
+    return GridCall(function, T0 + 600_000, 36_000, 100, 600_000)
 
 
 def written(store, count: int = 9) -> np.ndarray:
@@ -78,7 +78,18 @@ def test_windows_outside_the_engine_s_time_are_not_asked_for(chdb_store):
         (0, 10, False),
         (1 << 43, 1 << 20, False),
     ):
-        assert chdb_store.computes(GridCall("changes", start, step, 5, 60_000)) == computed
+        assert chdb_store.computes(GridCall("irate", start, step, 5, 60_000)) == computed
+
+
+def test_windows_that_overlap_little_are_read_as_samples(chdb_store):
+    """Unless the function is quick."""
+    for function, range_ms, computed in (
+        ("sum_over_time", HOUR, True),
+        ("sum_over_time", HOUR - 1, False),
+        ("max_over_time", 1_000, True),
+    ):
+        asked = GridCall(function, T0, 360_000, 10, range_ms)
+        assert chdb_store.computes(asked) == computed
 
 
 def test_runs_cover_all_series_in_order(chdb_store, monkeypatch):
@@ -98,12 +109,12 @@ def test_sums_add_up_the_cells(chdb_store, monkeypatch):
     groups = np.arange(ids.size) % 2
     rows = cells(chdb_store, call("max_over_time"), ids)
     monkeypatch.setattr("aggregator.store.grid._RUN_SAMPLES", 400)
-    totals, counts = np.zeros((2, 2, 10))
+    totals, counts = np.zeros((2, 2, 100))
     for part in chdb_store.sums(call("max_over_time"), ids, groups, Budget()):
         totals[part.groups] += part.totals
         counts[part.groups] += part.counts
     np.testing.assert_allclose(totals, [rows[::2].sum(axis=0), rows[1::2].sum(axis=0)], 1e-12)
-    np.testing.assert_array_equal(counts, [[5] * 10, [4] * 10])
+    np.testing.assert_array_equal(counts, [[5] * 100, [4] * 100])
 
 
 def bits(value: float) -> np.uint64:

@@ -1,0 +1,81 @@
+"""Samples come from the table in runs: all of them, in order, each once, whatever was guessed."""
+
+import numpy as np
+import pytest
+
+from aggregator.errors import QueryExecutionError
+from aggregator.model.budget import Budget
+from aggregator.model.samples import SampleBlock
+from aggregator.store import reading
+from aggregator.store.reading import Spacing
+from tests.store.model import labels, write
+
+T0 = 20_000 * 86_400_000
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def ids(chdb_store) -> np.ndarray:
+    """Write six hours of twelve series, in blocks that follow no order, and return their ids."""
+    series = [labels(name="m", k=f"{k:03}") for k in range(12)]
+    random = np.random.default_rng(4)
+    times = random.permutation(np.arange(0, 6 * HOUR, 10_000))
+    for part in np.array_split(times, 7):
+        write(
+            chdb_store, [(s, T0 + int(t), float(t + k)) for k, s in enumerate(series) for t in part]
+        )
+    return np.sort(chdb_store.series_ids([dict(s) for s in series]))
+
+
+def read(store, ids: np.ndarray, budget: Budget) -> tuple[SampleBlock, int]:
+    """Return what all runs have together, and how many they were."""
+    runs = list(store._samples.runs(ids, T0 - 1, T0 + 6 * HOUR, budget))
+    at = 0
+    for position, wanted, block in runs:
+        assert position == at
+        assert np.isin(block.ids, wanted).all()
+        at += wanted.size
+    assert at == ids.size
+    return SampleBlock.concat([block for _, _, block in runs]), len(runs)
+
+
+def assert_complete(block: SampleBlock, ids: np.ndarray) -> None:
+    """Compare with what was written."""
+    times = np.arange(0, 6 * HOUR, 10_000)
+    np.testing.assert_array_equal(block.ids, np.repeat(ids, times.size))
+    np.testing.assert_array_equal(block.times, np.tile(T0 + times, ids.size))
+    np.testing.assert_array_equal(block.values, (times + np.arange(ids.size)[:, None]).ravel())
+
+
+@pytest.mark.parametrize("guessed_ms", [100, 10_000, 1_000_000_000])
+def test_runs_are_complete_and_in_order(chdb_store, ids, monkeypatch, guessed_ms):
+    """Also where samples are denser or sparser than they were in what was read before."""
+    monkeypatch.setattr(reading, "_RUN_SAMPLES", 5_000)
+    monkeypatch.setattr(reading, "_FEWEST_SAMPLES", 5_000)
+    spacing = Spacing()
+    spacing.learn(guessed_ms, 1.0)
+    monkeypatch.setattr(chdb_store._samples, "_spacing", spacing)
+    budget = Budget()
+    block, count = read(chdb_store, ids, budget)
+    assert_complete(block, ids)
+    assert count > 3
+    assert budget.samples == len(block)
+
+
+def test_rows_that_are_twice_in_the_table_are_read_once(chdb_store, ids, monkeypatch):
+    """A repeated insert changes nothing, also where it fills the runs' limit."""
+    monkeypatch.setattr(reading, "_RUN_SAMPLES", 5_000)
+    chdb_store._pool.execute("system stop merges samples", {})
+    chdb_store._pool.execute("insert into samples select * from samples", {})
+    assert_complete(read(chdb_store, ids, Budget())[0], ids)
+
+
+def test_a_query_that_stops_leaves_nothing_running(chdb_store, ids, monkeypatch):
+    """The runs that are being read ahead end before the error goes on."""
+    monkeypatch.setattr(reading, "_RUN_SAMPLES", 2_500)
+    monkeypatch.setattr(reading, "_FEWEST_SAMPLES", 2_500)
+    with pytest.raises(QueryExecutionError, match="more than 3000 samples"):
+        read(chdb_store, ids, Budget(max_samples=3_000))
+    free = chdb_store._pool._free
+    assert free._value == free._initial_value
+    assert_complete(read(chdb_store, ids, Budget())[0], ids)
