@@ -24,7 +24,9 @@ from aggregator.store.reading import SampleReader, Spacing, in_order
 PAGE_MS = 3_600_000
 _SETTLED_AFTER_MS = 300_000
 LIMIT_BYTES = 96 << 20
-_MOST_SAMPLES = 4_000_000  # of the pages of one read, were they full; for more the disk is asked
+# Of the pages of one read, were they full: some hours of a metric. Days of it would push out what
+# dashboards ask for, and are made into pages in more time than they are read.
+_MOST_SAMPLES = 1_200_000
 # A page of a block of which this few series are wanted is made when it is asked for again.
 _FEW_SERIES = 16
 _REMEMBERED = 4_096
