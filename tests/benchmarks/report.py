@@ -23,7 +23,7 @@ write receiver, else its defaults; Debian's VictoriaMetrics 1.79 with `-search.d
 `nocache=1`, limits of a million series raised. All hold the same samples, answer over HTTP on
 loopback in interleaved rounds, and must answer alike before anything is measured: ours and
 Prometheus to 10⁻⁶, VictoriaMetrics to 5 % (its functions do not extrapolate). Times are
-minimum/median, ratios are of medians. An instant or label answer in at most 5 ms passes anyway.
+minimum/median, ratios are of medians.
 
 | bar | size | ours | peer | ratio | bar to meet | memory | result | when, where |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
