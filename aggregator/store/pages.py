@@ -1,9 +1,9 @@
 """Samples that were read lately, kept in memory: dashboards ask for the same hours again and again.
 
 A page holds what is stored of one block of ids in one hour, `(start, start + 1 h]`. It is made only
-of *settled* time, that is up to five minutes before the newest sample: what is newer the head
-holds, and what is written later than that drops the pages it falls into. So a page in the cache is
-always what the disk would answer.
+of *settled* time, that is up to five minutes before the newest sample or a little less: what is
+newer the head holds, and what is written later than that drops the pages it falls into. So a page
+in the cache is always what the disk would answer.
 """
 
 import threading
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aggregator import telemetry
 from aggregator.model.arrays import Floats, Ids, Ints
@@ -23,6 +24,9 @@ from aggregator.store.reading import SampleReader, Spacing, in_order
 
 PAGE_MS = 3_600_000
 _SETTLED_AFTER_MS = 300_000
+# Settled time goes on in steps, so that the page of the present hour serves until the next one. The
+# head, which holds ten minutes, has what lies between.
+_SETTLED_STEP_MS = 150_000
 LIMIT_BYTES = 96 << 20
 # Of the pages of one read, were they full: some hours of a metric. Days of it would push out what
 # dashboards ask for, and are made into pages in more time than they are read.
@@ -33,6 +37,7 @@ _REMEMBERED = 4_096
 _SERVED = telemetry.LEAF_READS.labels("pages")
 
 Key: TypeAlias = tuple[int, int]  # block of ids, hour
+Milliseconds: TypeAlias = NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Page:
     """
 
     offsets: Ints
-    after: Ids
+    after: Milliseconds
     values: Floats
     until_ms: int
 
@@ -68,7 +73,8 @@ class Pages:
     @property
     def settled_ms(self) -> int:
         """Samples up to this time come late, if any still come."""
-        return self._newest_ms - _SETTLED_AFTER_MS
+        settled = self._newest_ms - _SETTLED_AFTER_MS
+        return settled - settled % _SETTLED_STEP_MS
 
     def suits(self, ids: Ids, start_ms: int, end_ms: int) -> bool:
         """Tell whether the samples in (start_ms, end_ms] of *ids* are few enough to be kept."""

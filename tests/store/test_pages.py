@@ -84,6 +84,24 @@ def test_few_series_are_kept_when_they_are_asked_for_again():
         assert served() == before + 1
 
 
+def test_the_present_hour_is_kept_while_samples_come():
+    """New samples come from the head; the page is not made again for each of them."""
+    with opened() as store:
+        ids = filled(store, hours=2)
+        start, now = START + PAGE_MS, START + 2 * PAGE_MS
+        answer(store, ids, start, now)
+        made = dict(store._pages._kept)
+        for step in range(1, 5):
+            now += 15_000
+            store.write(block(ids, [now], step))
+            before = served()
+            counts, times, _ = answer(store, ids, start, now)
+            assert served() == before + 1
+            assert sum(counts) == len(SERIES) * (60 + step)
+            assert np.frombuffer(times, np.int64).max() == now
+        assert all(store._pages._kept[key] is page for key, page in made.items())
+
+
 def test_expiry_empties_the_pages():
     """What was dropped with its day is not answered from memory."""
     with opened() as store:
