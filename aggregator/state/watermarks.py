@@ -5,6 +5,7 @@ memory, where every reader asks, and become durable together: a watermark that a
 makes the collector copy again what is stored already, which changes nothing.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -114,14 +115,17 @@ class Watermarks:
             rows = [self._row(*key) for key in keys]
         if not rows:
             return 0
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(self._keep, keys)
             with self._database.transaction() as connection:
                 connection.execute(_UPSERT, rows)
-        except BaseException:
-            with self._lock:
-                self._dirty |= keys
-            raise
+            failed.pop_all()
         return len(rows)
+
+    def _keep(self, keys: set[tuple[str, str]]) -> None:
+        """Leave *keys* for the next flush."""
+        with self._lock:
+            self._dirty |= keys
 
     def _set(self, cluster: str, subject: str, mark: Watermark) -> None:
         self._marks[cluster][subject] = mark

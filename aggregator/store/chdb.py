@@ -1,5 +1,6 @@
 """The embedded backend: chDB's columns on disk, label index and newest samples in memory."""
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,17 +68,13 @@ class ChdbStore:
         self._writing = threading.Lock()
         self._cutoff_ms = self._generation = 0
         self._head, self._pages_bytes = Head(head_ms), pages_bytes
-        self._held = DirectoryLock(path)
-        try:
+        with contextlib.ExitStack() as opened:
+            held = DirectoryLock(path)
+            opened.callback(held.release)
             self._pool = Pool(path / "chdb")
-        except BaseException:
-            self._held.release()
-            raise
-        try:
+            opened.callback(self._pool.close)
             self._open()
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def _open(self) -> None:
         migrate(self._pool.execute)
@@ -113,8 +110,7 @@ class ChdbStore:
 
     def close(self) -> None:
         """Release files, locks and connections."""
-        self._pool.close()
-        self._held.release()
+        self._opened.close()
 
     # -- reading
 
