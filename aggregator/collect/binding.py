@@ -4,13 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import structlog
 import xxhash
 
-from aggregator import telemetry
 from aggregator.collect.bisect import QUERY_REFUSED
 from aggregator.collect.context import Context
 from aggregator.collect.questions import Findings, Questioner
+from aggregator.collect.served import binding_record
 from aggregator.fleet.health import Served
 from aggregator.fleet.registry import Cluster
 from aggregator.model.arrays import Bools
@@ -19,8 +18,6 @@ from aggregator.profile.format import Bound, Candidate, FleetMetric, Merge, Prof
 from aggregator.profile.probe import Probe, bind, probes
 from aggregator.sources.prometheus import PrometheusSource
 from aggregator.state.bindings import Binding, Standing
-
-_LOG = structlog.get_logger(__name__)
 
 # The signals that a report of slow responses is looked at with first (CPU, network, restarts,
 # ingress errors, databases), and what else the first page shows. They are asked about at once, the
@@ -244,29 +241,17 @@ class Binder:
         findings: Findings,
         now_ms: int,
     ) -> Binding:
-        ids = tuple(item.candidate.id for item in items)
-        last = self._kept.get(metric.name)
-        since, previous = (now_ms, old) if last is None else (last.since_ms, last.previous)
-        if ids != old:
-            since, previous = now_ms, old
-            self._moved(metric.name, old, ids)
-        standing, reason = _standing(metric, findings) if not items else (Standing.BOUND, "")
-        quality = max((item.candidate.quality for item in items), key=_rank, default="")
-        return Binding(metric.name, ids, str(quality), reason, now_ms, standing, since, previous)
-
-    def _moved(self, metric: str, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """Say that a metric is served by something else than before."""
-        if not old:
-            return
-        for candidate in old:
-            self._empty.pop((metric, candidate), None)
-        telemetry.BINDING_CHANGES.labels(self.cluster.name).inc()
-        _LOG.warning(
-            "a fleet metric is served by another candidate",
-            cluster=self.cluster.name,
-            metric=metric,
-            before=list(old),
-            now=list(new),
+        if old != tuple(item.candidate.id for item in items):
+            for candidate in old:
+                self._empty.pop((metric.name, candidate), None)
+        return binding_record(
+            self.cluster.name,
+            metric,
+            items,
+            self._kept.get(metric.name),
+            old=old,
+            now_ms=now_ms,
+            unserved=_standing(metric, findings),
         )
 
     def _plan_next(self, name: str, *, served: bool) -> None:
@@ -311,8 +296,3 @@ def _standing(metric: FleetMetric, findings: Findings) -> tuple[Standing, str]:
         reads = f"what {recent} reads had data within the last hour"
         return Standing.NOT_NOW, f"{reads}, but it has none now"
     return Standing.NEVER, f"no candidate has data, or had any within the last hour{refused}"
-
-
-def _rank(quality: str) -> int:
-    """Order qualities from the best to the worst: what is told is the worst of a union."""
-    return ("exact", "close", "rough").index(quality)

@@ -7,24 +7,22 @@ A candidate can as soon as its streams have the labels that it selects by, and w
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import structlog
 import xxhash
 
-from aggregator import telemetry
 from aggregator.collect.bisect import QUERY_REFUSED, TOO_MUCH
 from aggregator.collect.context import Context
+from aggregator.collect.served import binding_record
 from aggregator.errors import SourceError
 from aggregator.fleet.health import Served
 from aggregator.fleet.registry import Cluster
 from aggregator.profile.batch import substitute
-from aggregator.profile.format import Bound, FleetMetric, Profile, Quality
+from aggregator.profile.format import Bound, FleetMetric, Profile
 from aggregator.profile.logstreams import stream_labels
 from aggregator.profile.probe import Probe, bind
 from aggregator.settings import format_duration_ms
 from aggregator.sources.loki import LokiSource
 from aggregator.state.bindings import Binding, Standing
 
-_LOG = structlog.get_logger(__name__)
 EMPTY_TURNS = 3
 LABELS_MS = 3_600_000  # streams that were silent for longer are not there
 _FIRST_MS = 60_000
@@ -166,35 +164,21 @@ class LogBinder:
         now_ms: int,
     ) -> Binding:
         items = [item for item in self.bound if item.metric is metric]
-        ids = tuple(item.candidate.id for item in items)
         old = tuple(item.candidate.id for item in before if item.metric is metric)
-        last = self._kept.get(metric.name)
-        since, previous = (now_ms, old) if last is None else (last.since_ms, last.previous)
-        if ids != old:
-            since, previous = now_ms, old
-            self._moved(metric.name, old, ids)
-        standing, reason = Standing.BOUND, ""
-        if not items and failed is not None:
-            standing, reason = Standing.FAILED, failed.detail
-        elif not items:
-            standing, reason = Standing.NEVER, _why_none(metric, labels)
-        ranks = [tuple(Quality).index(item.candidate.quality) for item in items]
-        quality = str(tuple(Quality)[max(ranks)]) if ranks else ""
-        return Binding(metric.name, ids, quality, reason, now_ms, standing, since, previous)
-
-    def _moved(self, metric: str, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """Say that a metric is served by something else than before."""
-        if not old:
-            return
-        for candidate in old:
-            self._empty.pop((metric, candidate), None)
-        telemetry.BINDING_CHANGES.labels(self.cluster.name).inc()
-        _LOG.warning(
-            "a fleet metric is served by another candidate",
-            cluster=self.cluster.name,
-            metric=metric,
-            before=list(old),
-            now=list(new),
+        if old != tuple(item.candidate.id for item in items):
+            for candidate in old:
+                self._empty.pop((metric.name, candidate), None)
+        unserved = (Standing.NEVER, _why_none(metric, labels))
+        if failed is not None:
+            unserved = (Standing.FAILED, failed.detail)
+        return binding_record(
+            self.cluster.name,
+            metric,
+            items,
+            self._kept.get(metric.name),
+            old=old,
+            now_ms=now_ms,
+            unserved=unserved,
         )
 
     def _complete(self) -> bool:
