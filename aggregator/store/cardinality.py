@@ -55,7 +55,7 @@ class Census:
             alive = alive[lives.last[alive] != NEVER_LAST]
             self._first = min(self._first, int(lives.first[alive].min(initial=self._first)))
             self._last = max(self._last, int(lives.last[alive].max(initial=self._last)))
-            for name, column in zip(view.names, view.columns, strict=True):
+            for name, column in zip(view.names, view.codes, strict=True):
                 self._count(name, np.bincount(column[rows]))
 
     def result(self, limit: int) -> Cardinality:

@@ -55,7 +55,7 @@ class Catalog:
             rows = codes[first : first + part.rows.size]
             first += part.rows.size
             rows[:, places[METRIC_NAME]] = self.strings.find(part.metric) or 0
-            for name, column in zip(part.view.names, part.view.columns, strict=True):
+            for name, column in zip(part.view.names, part.view.codes, strict=True):
                 rows[:, places[name]] = column[part.rows]
         if len(parts) > 1 and not (ids[1:] > ids[:-1]).all():
             order = np.argsort(ids)
@@ -79,7 +79,7 @@ class Catalog:
                 view = part.view
                 found.update(
                     name
-                    for name, column in zip(view.names, view.columns, strict=True)
+                    for name, column in zip(view.names, view.codes, strict=True)
                     if name not in found and column[part.rows].any()
                 )
         return sorted(found)

@@ -229,8 +229,7 @@ class LabelIndex:
         old = self._state.strings
         used = np.zeros(len(old), np.bool_)
         for view in views.values():
-            for column in view.columns:
-                used[column] = True
+            used[view.codes] = True
         used[0] = True
         codes = np.flatnonzero(used).astype(np.int32)
         renamed = np.zeros(len(old), np.int32)
@@ -238,7 +237,7 @@ class LabelIndex:
         strings = old.compacted(codes)
         tables, identity = Tables(), Identity()
         for metric, view in views.items():
-            columns = [renamed[column] for column in view.columns]
+            columns = list(renamed[view.codes])
             tables.append(metric, view.ids, view.names, columns)
             name = np.full(view.ids.size, strings.intern(metric), np.int32)
             identity.add(*identity.hashes((*view.names, METRIC_NAME), [*columns, name]), view.ids)

@@ -14,52 +14,56 @@ _FIRST_ROWS = 16
 
 @dataclass(frozen=True, slots=True)
 class TableView:
-    """The series of one metric at one moment; row k of every column belongs to `ids[k]`.
+    """The series of one metric at one moment; `codes[k, j]` is label `names[k]` of `ids[j]`.
 
-    Ids ascend. A label without a column is absent from every series; code 0 is absent too.
+    Ids ascend. A label that is not named is absent from every series; code 0 is absent too.
     """
 
     names: tuple[str, ...]
-    columns: tuple[Codes, ...]
+    codes: Codes
     ids: Ids
 
     def column(self, name: str) -> Codes | None:
         """Return the codes of one label, None if no series has it."""
-        return self.columns[self.names.index(name)] if name in self.names else None
+        return self.codes[self.names.index(name)] if name in self.names else None
 
 
 class MetricTable:
     """Grows by one writer at a time; readers take `view`, which never changes under them."""
 
     def __init__(self) -> None:
-        self._rows = 0
-        self._ids: Ids = np.empty(_FIRST_ROWS, np.uint32)
-        self._columns: dict[str, Codes] = {}
-        self.view = TableView((), (), self._ids[:0])
+        self._ids: Ids = np.empty(0, np.uint32)
+        self._codes: Codes = np.zeros((0, 0), np.int32)
+        self.view = TableView((), self._codes, self._ids)
 
     def append(self, ids: Ids, names: tuple[str, ...], columns: list[Codes]) -> None:
         """Add series; *ids* are greater than all before."""
-        end = self._rows + ids.size
-        if end > self._ids.size:
-            room = max(end, self._ids.size + (self._ids.size >> 1))
-            self._ids = _with_room(self._ids, self._rows, room)
-            self._columns = {
-                name: _with_room(column, self._rows, room) for name, column in self._columns.items()
-            }
-        self._ids[self._rows : end] = ids
+        view = self.view
+        start, end = view.ids.size, view.ids.size + ids.size
+        known = view.names
+        fresh = [
+            name
+            for name, column in zip(names, columns, strict=True)
+            if name not in known and column.any()
+        ]
+        known = (*known, *fresh)
+        self._make_room(len(known), start, end)
+        self._ids[start:end] = ids
         for name, column in zip(names, columns, strict=True):
-            if name not in self._columns:
-                if not column.any():
-                    continue
-                self._columns[name] = np.zeros(self._ids.size, np.int32)
-            self._columns[name][self._rows : end] = column
-        self._rows = end
-        ordered = sorted(self._columns)
-        self.view = TableView(
-            tuple(ordered),
-            tuple(self._columns[name][:end] for name in ordered),
-            self._ids[:end],
-        )
+            if name in known:
+                self._codes[known.index(name), start:end] = column
+        self.view = TableView(known, self._codes[: len(known), :end], self._ids[:end])
+
+    def _make_room(self, labels: int, start: int, end: int) -> None:
+        if end > self._ids.size:
+            room = max(end, self._ids.size + (self._ids.size >> 1), _FIRST_ROWS)
+            self._ids = _with_room(self._ids, start, room)
+        held = self._codes.shape
+        if labels > held[0] or self._ids.size > held[1]:
+            more = labels if labels <= held[0] or not start else labels + (labels >> 1)
+            codes = np.zeros((max(held[0], more), self._ids.size), np.int32)
+            codes[: held[0], :start] = self._codes[:, :start]
+            self._codes = codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +104,11 @@ class Tables:
     def append(self, metric: str, ids: Ids, names: tuple[str, ...], columns: list[Codes]) -> None:
         """Add series of *metric*; *ids* are greater than all it had before."""
         number = self._numbers.get(metric)
-        if number is None:
-            self._tables.append((metric, MetricTable()))
-            number = self._numbers[metric] = len(self._tables) - 1
-        table = self._tables[number][1]
+        table = MetricTable() if number is None else self._tables[number][1]
         table.append(ids, names, columns)
+        if number is None:
+            self._tables.append((metric, table))
+            number = self._numbers[metric] = len(self._tables) - 1
         self.names.update(table.view.names)
         last = int(ids[-1]) >> BLOCK_BITS
         if last >= self._owner.size:
@@ -120,6 +124,11 @@ class Tables:
         """Return the ids of the series in the order they came, from the one numbered *since* on."""
         count = self._count
         return self._ids[since:count]
+
+    @property
+    def metric_count(self) -> int:
+        """How many metric names there are."""
+        return len(self._tables)
 
     def metrics(self) -> list[str]:
         """Return the metric names."""
@@ -154,7 +163,7 @@ class Tables:
 
 def filtered(view: TableView, keep: Bools) -> TableView:
     """Return the rows of *view* that *keep* marks."""
-    return TableView(view.names, tuple(column[keep] for column in view.columns), view.ids[keep])
+    return TableView(view.names, view.codes[:, keep], view.ids[keep])
 
 
 def _with_room(array: np.ndarray, rows: int, room: int, fill: int = 0) -> np.ndarray:
