@@ -12,9 +12,10 @@ from aggregator import __version__
 from aggregator.api import docs, health, syntax
 from aggregator.api.alerting import AlertingApi
 from aggregator.api.auth import Authenticator
-from aggregator.api.edge import Edge, Gate
+from aggregator.api.edge import Edge
 from aggregator.api.exchange import Route
 from aggregator.api.fleet import FleetApi
+from aggregator.api.gate import Gate
 from aggregator.api.prometheus import Catalog, PrometheusApi
 from aggregator.api.scope import Freshness
 from aggregator.api.settings import ApiSettings
@@ -60,7 +61,7 @@ class Dependencies:
     docs_page: Callable[[Mapping[str, Any]], bytes] | None = None
 
 
-def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
+def create_app(dependencies: Dependencies) -> Gate:
     """Return the application. Raises `ConfigError` for a token that cannot be read."""
     settings = dependencies.settings
     authenticator = Authenticator(settings)
@@ -106,6 +107,4 @@ def create_app(dependencies: Dependencies) -> fastapi.FastAPI:
                 **docs.operation(route, method),
             )
     edge.install(app)
-    https = settings.tls is not None
-    app.add_middleware(Gate, authenticator=authenticator, direct=edge.direct, https=https)
-    return app
+    return Gate(app, authenticator, edge, https=settings.tls is not None)

@@ -10,6 +10,7 @@ import ipaddress
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -104,10 +105,8 @@ class Authenticator:
 
         Addresses and names without a dot cannot be rebound by a foreign DNS server.
         """
-        host = (urlsplit(f"//{header}").hostname or "") if _is_authority(header) else ""
-        if not host:
-            return False
-        return host in self._hosts or "." not in host or _address(host) is not None
+        host = _host(header)
+        return bool(host) and (host in self._hosts or "." not in host or _address(host) is not None)
 
     def knows_origin(self, origin: str | None, host_header: str) -> bool:
         """Tell whether the page that sent a change is one of ours; no browser, no Origin."""
@@ -199,14 +198,17 @@ def _secret(header: str) -> bytes:
             return b""
 
 
-def _is_authority(header: str) -> bool:
-    """Tell whether a Host header is a host and an optional port, nothing else."""
+@lru_cache(maxsize=256)
+def _host(header: str) -> str:
+    """Return the host of a Host header that is a host and an optional port, else nothing."""
     if set(header) & set("/\\@?#% \t"):
-        return False
+        return ""
     try:
-        return urlsplit(f"//{header}").port != 0
+        parts = urlsplit(f"//{header}")
+        usable = parts.port != 0
     except ValueError:
-        return False
+        return ""
+    return (parts.hostname or "") if usable else ""
 
 
 def _origin(url: str) -> tuple[str, str, int] | None:
@@ -229,6 +231,7 @@ def _is_in(peer: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Netw
     return any((mapped or address) in network for network in networks)
 
 
+@lru_cache(maxsize=256)
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text)

@@ -1,7 +1,6 @@
 """Threads for requests, shared fairly: nobody waits for somebody else's heavy query.
 
-Requests wait in lines, several of them a client (a dashboard each). Clients take turns, and so do
-the lines of a client. At most `young` requests run at once, but one that has run for longer than
+Requests wait in `Turns`. At most `young` requests run at once, but one that has run for longer than
 `YOUNG_SECONDS` no longer counts: it keeps its thread while the next one starts, up to the number of
 threads. A client may hold half of the threads, and all but one of the places, so that another one's
 request starts at once; a line may hold a third of the threads.
@@ -9,21 +8,17 @@ request starts at once; a line may hold a third of the threads.
 
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from aggregator import telemetry
+from aggregator.api.turns import Job, Turn, Turns
 from aggregator.supervise import Loop, run
-
-Job: TypeAlias = Callable[[], None]
 
 YOUNG_SECONDS = 1.0
 _BUSY, _WAITING = telemetry.POOL_BUSY.labels("api"), telemetry.POOL_WAITING.labels("api")
 _END_SECONDS = 5.0
-_MAX_WAITING = 1_000
-_MAX_WAITING_OF_CLIENT = 600  # a Grafana with 20 dashboards of 30 panels
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +38,7 @@ class FairPool:
         self._young_of_one = max(1, young - 1)
         self._threads_of_one, self._threads_of_line = max(1, threads // 2), max(1, threads // 3)
         self._changed = threading.Condition()
-        # clients, and the lines of each, in the order of their turns
-        self._lines: OrderedDict[str, OrderedDict[str, deque[Job]]] = OrderedDict()
-        self._waiting = 0
+        self._turns = Turns()
         self._running: dict[int, _Running] = {}
         self._loops = [Loop(f"api-{number}", self._turn) for number in range(threads)]
         self._stopped = False
@@ -60,8 +53,8 @@ class FairPool:
         """Take no more jobs, forget those that wait, and end the threads."""
         with self._changed:
             self._stopped = True
-            self._lines.clear()
-            self._count(-self._waiting)
+            self._turns.clear()
+            _WAITING.set(0)
             self._changed.notify_all()
         for loop in self._loops:
             loop.stop(timeout_seconds=_END_SECONDS)
@@ -72,14 +65,9 @@ class FairPool:
         Return False, and do not run it, if too many wait.
         """
         with self._changed:
-            lines = self._lines.get(client, OrderedDict())
-            waiting = sum(map(len, lines.values()))
-            full = self._waiting >= _MAX_WAITING or waiting >= _MAX_WAITING_OF_CLIENT
-            if self._stopped or full:
+            if self._stopped or not self._turns.add(Turn(client, line, job)):
                 return False
-            lines.setdefault(line, deque()).append(job)
-            self._lines[client] = lines
-            self._count(1)
+            _WAITING.set(len(self._turns))
             self._changed.notify()
         return True
 
@@ -90,7 +78,7 @@ class FairPool:
             while job is None and not self._stopped:
                 self._changed.wait(self._until_older())
                 job = self._next(thread)
-            if self._waiting:
+            if self._turns:
                 self._changed.notify()
             _BUSY.set(len(self._running))
         if job is None:
@@ -102,7 +90,7 @@ class FairPool:
             with self._changed:
                 del self._running[thread]
                 _BUSY.set(len(self._running))
-                if self._waiting:
+                if self._turns:
                     self._changed.notify()
 
     def _next(self, thread: int) -> Job | None:
@@ -114,35 +102,24 @@ class FairPool:
             return None
         held = Counter(each.client for each in running)
         held_by_line = Counter((each.client, each.line) for each in running)
-        for client, lines in self._lines.items():
-            if young[client] >= self._young_of_one or held[client] >= self._threads_of_one:
-                continue
-            for line in lines:
-                if held_by_line[client, line] < self._threads_of_line:
-                    self._running[thread] = _Running(client, line, now)
-                    return self._take(client, line)
-        return None
 
-    def _take(self, client: str, line: str) -> Job:
-        """Return the first job of a line; both the client and the line go to the end."""
-        lines = self._lines[client]
-        job = lines[line].popleft()
-        self._count(-1)
-        lines.move_to_end(line)
-        self._lines.move_to_end(client)
-        if not lines[line]:
-            del lines[line]
-        if not lines:
-            del self._lines[client]
-        return job
+        def may_start(client: str, line: str) -> bool:
+            return (
+                young[client] < self._young_of_one
+                and held[client] < self._threads_of_one
+                and held_by_line[client, line] < self._threads_of_line
+            )
 
-    def _count(self, jobs: int) -> None:
-        self._waiting += jobs
-        _WAITING.set(self._waiting)
+        turn = self._turns.take(may_start)
+        if turn is None:
+            return None
+        _WAITING.set(len(self._turns))
+        self._running[thread] = _Running(turn.client, turn.line, now)
+        return turn.job
 
     def _until_older(self) -> float | None:
         """Return the seconds until a running job stops counting; None if nothing waits."""
-        if not self._waiting:
+        if not self._turns:
             return None
         oldest = self._clock() - YOUNG_SECONDS
         young = [each.since for each in self._running.values() if each.since > oldest]

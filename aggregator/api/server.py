@@ -8,8 +8,8 @@ import threading
 import time
 from typing import Final
 
-import fastapi
 import uvicorn
+from starlette.types import ASGIApp
 
 from aggregator import supervise
 from aggregator.api.certificate import CertificateWatch, check
@@ -29,13 +29,14 @@ class Server:
     else is started.
     """
 
-    def __init__(self, app: fastapi.FastAPI, settings: ApiSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         self._socket = _listen(settings)
         self.port: int = self._socket.getsockname()[1]
         tls = settings.tls
         config = uvicorn.Config(
             app,
             lifespan="on",
+            loop="uvloop",
             log_config=None,
             access_log=False,
             server_header=False,

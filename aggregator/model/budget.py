@@ -21,11 +21,14 @@ class Budget:
         max_samples: int = 50_000_000,
         max_series: int = 500_000,
         max_bytes: int = 300 * 2**20,
+        may_use_disk: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.timeout_seconds, self.max_samples = timeout_seconds, max_samples
         self.max_series, self.max_bytes = max_series, max_bytes
         self.samples = 0
+        self.used_disk = False
+        self._may_use_disk = may_use_disk
         self._clock = clock
         self._began = clock()
         self._deadline = self._began + timeout_seconds
@@ -83,6 +86,13 @@ class Budget:
                 f"query timed out after {self.timeout_seconds:g} s; shorten the range, "
                 "raise the step or select fewer series"
             )
+
+    def use_disk(self) -> None:
+        """Say that the disk is read now; `QueryTimeoutError` if there is no time for that."""
+        self.check()
+        if not self._may_use_disk:
+            raise QueryTimeoutError("query needs the disk, which it has no time for")
+        self.used_disk = True
 
     def spend_samples(self, count: int) -> None:
         """Count *count* samples read, or raise `QueryExecutionError` above the limit."""

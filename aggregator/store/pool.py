@@ -68,7 +68,7 @@ class Pool:
         Raises `QueryTimeoutError` (also when cancelled) and `QueryExecutionError` when the
         budget is spent.
         """
-        budget.check()
+        budget.use_disk()
         if not self._free.acquire(timeout=budget.remaining_seconds):
             raise QueryTimeoutError(
                 "query waited too long for others to end; try again, or ask for less"

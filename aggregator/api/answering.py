@@ -1,0 +1,206 @@
+"""Has requests answered, in the pool or at once, and the same question once for all who wait.
+
+People look at the same dashboards, the more so when something is wrong. Who asks what somebody else
+waits for already gets the same answer; it is read from the store after both have asked.
+
+What a request costs shows when it has been answered: the first of its kind runs in the pool. If it
+took little and read no disk the next one runs on the event loop, within a budget so small that what
+has become slow is given up soon; then it goes to the pool after all.
+"""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, TypeAlias
+
+from starlette.types import Receive
+
+from aggregator.api import errors
+from aggregator.api.exchange import Access, Reply, Request, RequestError, Route
+from aggregator.api.pool import FairPool
+from aggregator.api.quick import QuickLane
+from aggregator.api.sending import compressed
+from aggregator.api.settings import QueryLimits
+from aggregator.model.budget import Budget
+
+Key: TypeAlias = tuple[object, ...]
+Waiter: TypeAlias = "asyncio.Future[Reply | None]"
+
+_WATCH_SECONDS = 0.02  # a quick answer does not need to know whether the client is still there
+# of processor time, and between call and answer: threads may have to wait for each other
+_QUICK_SECONDS, _QUICK_WALL_SECONDS = 0.01, 0.05
+_QUICK_SAMPLES, _QUICK_SERIES, _QUICK_BYTES = 200_000, 20_000, 32 << 20
+# They tell questions of one kind apart: dashboards move on, and cost the same.
+_TIMES: Final = frozenset({"time", "start", "end"})
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, who answers it, and whose turn it waits for."""
+
+    route: Route
+    request: Request
+    client: str
+    line: str
+    gzip: bool
+
+    @property
+    def changes(self) -> bool:
+        """Whether the answer may be a change of something, which is made once for each request."""
+        return self.route.access is Access.OPERATOR
+
+    @property
+    def key(self) -> Key:
+        """What two questions with the same answer have in common."""
+        request = self.request
+        pairs = tuple(request.pairs)
+        own = object() if self.changes else None
+        return (*self._subject, pairs, request.body, request.caller, self.gzip, own)
+
+    @property
+    def kind(self) -> int:
+        """A number that questions of about the same cost have in common."""
+        pairs = tuple(pair for pair in self.request.pairs if pair[0] not in _TIMES)
+        return hash((*self._subject, pairs))
+
+    @property
+    def _subject(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        return self.route.path, tuple(self.request.path.items())
+
+
+@dataclass(slots=True)
+class _Work:
+    """An answer in the making, and who waits for it."""
+
+    question: Question
+    key: Key
+    loop: asyncio.AbstractEventLoop
+    waiting: list[Waiter] = field(default_factory=list)
+
+    def deliver(self, reply: Reply | None) -> None:
+        """Give everybody the answer."""
+        waiting, self.waiting = self.waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(reply)
+
+
+class Answering:
+    """Lives on the event loop; only what the pool runs is elsewhere."""
+
+    def __init__(self, pool: FairPool, limits: QueryLimits) -> None:
+        self._pool, self._quick, self._limits = pool, QuickLane(), limits
+        self._asked: dict[Key, _Work] = {}
+
+    async def answer(self, question: Question, receive: Receive) -> Reply | None:
+        """Return the answer, or None if the client goes away before.
+
+        Raises `RequestError` (503) if too many requests wait.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        work = self._joined(question, loop)
+        work.waiting.append(waiter)
+        watching: list[asyncio.Task[None]] = []
+        later = loop.call_later(
+            _WATCH_SECONDS, lambda: watching.append(loop.create_task(_watch(receive, waiter)))
+        )
+        try:
+            return await waiter
+        finally:
+            later.cancel()
+            for task in watching:
+                task.cancel()
+            self._leave(work, waiter)
+
+    def _joined(self, question: Question, loop: asyncio.AbstractEventLoop) -> _Work:
+        """Return the work on *question*, which has not begun."""
+        key = question.key
+        work = self._asked.get(key)
+        if work is None:
+            work = self._asked[key] = _Work(question, key, loop)
+            quick = not question.changes and self._quick.knows(question.kind)
+            lane: QuickLane | FairPool = self._quick if quick else self._pool
+            job = partial(self._here if quick else self._in_pool, work)
+            if not lane.submit(question.client, question.line, job):
+                self._forget(work)
+                raise busy("too many requests are waiting")
+        return work
+
+    def _leave(self, work: _Work, waiter: Waiter) -> None:
+        """Stop the work when nobody waits for it any more."""
+        if waiter in work.waiting:
+            work.waiting.remove(waiter)
+            if not work.waiting:
+                self._forget(work)
+                work.question.request.budget.cancel("the client went away")
+
+    def _forget(self, work: _Work) -> None:
+        """Let nobody join *work* any more. Any thread may call it."""
+        if self._asked.get(work.key) is work:
+            self._asked.pop(work.key, None)
+
+    def _here(self, work: _Work) -> None:
+        """Answer on the event loop; what is not quick after all goes to the pool."""
+        self._forget(work)
+        question = work.question
+        if not work.waiting:
+            return
+        began = time.perf_counter()
+        reply = _reply(question, self._quick_budget())
+        if reply.status == 200:
+            self._deliver(work, reply, quick=time.perf_counter() - began < _QUICK_WALL_SECONDS)
+            return
+        self._quick.learn(question.kind, quick=False)
+        if not self._pool.submit(question.client, question.line, partial(self._in_pool, work)):
+            work.deliver(errors.of(busy("too many requests are waiting")))
+
+    def _in_pool(self, work: _Work) -> None:
+        """Answer in a thread of the pool."""
+        self._forget(work)
+        budget = work.question.request.budget
+        began, used = time.perf_counter(), time.thread_time()
+        reply = _reply(work.question, budget)
+        quick = (
+            reply.status == 200
+            and not budget.used_disk
+            and time.thread_time() - used < _QUICK_SECONDS
+            and time.perf_counter() - began < _QUICK_WALL_SECONDS
+        )
+        with contextlib.suppress(RuntimeError):  # the loop has ended, nobody waits
+            work.loop.call_soon_threadsafe(partial(self._deliver, work, reply, quick=quick))
+
+    def _deliver(self, work: _Work, reply: Reply, *, quick: bool) -> None:
+        self._quick.learn(work.question.kind, quick=quick)
+        work.deliver(reply)
+
+    def _quick_budget(self) -> Budget:
+        limits = self._limits
+        return Budget(
+            timeout_seconds=_QUICK_WALL_SECONDS,
+            max_samples=min(limits.samples, _QUICK_SAMPLES),
+            max_series=min(limits.series, _QUICK_SERIES),
+            max_bytes=min(limits.bytes, _QUICK_BYTES),
+            may_use_disk=False,
+        )
+
+
+def busy(reason: str) -> RequestError:
+    """Return the error for a request that there is no room for."""
+    return RequestError(503, "unavailable", f"{reason}; try again", {"retry-after": "1"})
+
+
+def _reply(question: Question, budget: Budget) -> Reply:
+    asked = question.request
+    request = replace(asked, budget=budget, queued_seconds=asked.budget.elapsed_seconds)
+    return compressed(errors.answer(question.route.handler, request), gzip=question.gzip)
+
+
+async def _watch(receive: Receive, waiter: Waiter) -> None:
+    """End the waiting when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if not waiter.done():
+        waiter.set_result(None)
