@@ -34,8 +34,9 @@ class Windows:
     """The window of each series (n of them) at each step (T of them), as positions of samples.
 
     The window of series k at step t is `samples.times[lo[k, t]:hi[k, t]]`, the samples in
-    `(ends[t] - range_ms, ends[t]]`; `samples` holds no stale markers. `ends` (ms, `[T]`) is the
-    evaluation time `at` (ms, `[T]`) less the offset, or what `@` says.
+    `(ends[t] - range_ms, ends[t]]`; `samples` holds no stale markers. `ends` (ms, `[T]`, none
+    before the one before it) is the evaluation time `at` (ms, `[T]`) less the offset, or what `@`
+    says. The rows `timed` stand for all in whatever depends on the times of samples only.
     """
 
     samples: SeriesSamples
@@ -44,6 +45,7 @@ class Windows:
     lo: Ints
     hi: Ints
     at: Ints
+    timed: slice
     rules: WindowRules = PROMETHEUS_3
 
     @property
@@ -68,18 +70,27 @@ def build(
     if kept.times.size == 0:  # one sample that no window holds, so that any gather is legal
         kept = SeriesSamples(kept.first_row, kept.offsets, np.zeros(1, dtype=np.int64), np.zeros(1))
     starts = ends - range_ms - rules.closed_left
-    # Where the range is a multiple of the step, most windows begin where another one ends.
-    bounds, column = np.unique(np.concatenate([starts, ends]), return_inverse=True)
-    positions = _positions_after(kept, bounds)
+    own = _own_starts(starts, ends)
+    positions, timed = _positions_after(kept, np.concatenate([starts[:own], ends]))
     return Windows(
         samples=kept,
         ends=ends,
         range_ms=range_ms,
-        lo=np.take(positions, column[: ends.size], axis=1),
-        hi=np.take(positions, column[ends.size :], axis=1),
+        lo=positions[:, : ends.size],
+        hi=positions[:, own:],
         at=ends if at is None else at,
+        timed=timed,
         rules=rules,
     )
+
+
+def _own_starts(starts: Ints, ends: Ints) -> int:
+    """Return how many windows begin before the first end; the others begin where one ends.
+
+    That is so where the range is a multiple of the step; elsewhere all count as beginning alone.
+    """
+    own = int(np.searchsorted(starts, ends[0]))
+    return own if np.array_equal(starts[own:], ends[: ends.size - own]) else ends.size
 
 
 def last(
@@ -87,20 +98,20 @@ def last(
 ) -> tuple[Floats, Bools, Ints]:
     """Return the newest sample of each series in `(end - lookback_ms, end]` for each end.
 
-    Returns values, presence and sample times in ms, each `[n, T]`. A series whose newest sample is
-    the stale marker is absent; *samples* must therefore still hold the markers.
+    Returns values and presence, each `[n, T]`, and the samples' times in ms, `[n, T]` or one row
+    for all. A series whose newest sample is the stale marker is absent; *samples* must therefore
+    still hold the markers.
     """
     shape = (samples.count, ends.size)
     if samples.times.size == 0:
         return np.zeros(shape), np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.int64)
-    hi = _positions_after(samples, ends)
+    hi, timed = _positions_after(samples, ends)
     newest = np.maximum(hi - 1, 0)
-    times = samples.times[newest]
+    times = samples.times[newest[timed]]
+    within = times > ends - lookback_ms - rules.closed_left
+    within &= hi[timed] > samples.offsets[:-1, None][timed]
     values = samples.values[newest]
-    present = hi > samples.offsets[:-1, None]
-    present &= times > ends - lookback_ms - rules.closed_left
-    present &= ~is_stale(values)
-    return values, present, times
+    return values, within & ~is_stale(values), times
 
 
 def without_stale(samples: SeriesSamples) -> SeriesSamples:
@@ -123,20 +134,23 @@ def from_matrix(matrix: StepMatrix, times: Ints) -> SeriesSamples:
     return SeriesSamples(0, offsets, grid[matrix.present], matrix.values[matrix.present])
 
 
-def _positions_after(samples: SeriesSamples, bounds: Ints) -> Ints:
+def _positions_after(samples: SeriesSamples, bounds: Ints) -> tuple[Ints, slice]:
     """Return, for each series and bound, the position after its last sample at or before it.
 
-    One binary search over all series at once: the key of a sample is (series, time) as one number.
+    Also returns the rows that stand for all in what depends on times only: the first one if every
+    series has samples at the same times. Else it is one binary search over all series at once: the
+    key of a sample is (series, time) as one number.
     """
     offsets, times, count = samples.offsets, samples.times, samples.count
-    if times.size == 0 or bounds.size == 0:
-        return np.repeat(offsets[:-1, None], bounds.size, axis=1)
-    first, newest = int(times.min()), int(times.max())
-    if ((bounds < first) | (bounds >= newest)).all():  # what was read for one step is its window
-        return np.where(bounds >= newest, offsets[1:, None], offsets[:-1, None])
+    every = slice(None)
+    if not (times.size and bounds.size and count):
+        return np.repeat(offsets[:-1, None], bounds.size, axis=1), every
     same = _same_times(samples)
     if same is not None:
-        return offsets[:-1, None] + np.searchsorted(same, bounds, side="right")
+        return offsets[:-1, None] + np.searchsorted(same, bounds, side="right"), slice(0, 1)
+    first, newest = int(times.min()), int(times.max())
+    if ((bounds < first) | (bounds >= newest)).all():  # what was read for one step is its window
+        return np.where(bounds >= newest, offsets[1:, None], offsets[:-1, None]), every
     span = newest - first + 2
     wanted = np.clip(bounds, first - 1, first + span - 2) - (first - 1)
     found = np.empty((count, bounds.size), dtype=np.int64)
@@ -148,13 +162,17 @@ def _positions_after(samples: SeriesSamples, bounds: Ints) -> Ints:
         keys = times[part[0] : part[-1]] - (first - 1)
         keys += np.repeat(base, np.diff(part))
         found[start:stop] = part[0] + np.searchsorted(keys, base[:, None] + wanted, side="right")
-    return found
+    return found, every
 
 
 def _same_times(samples: SeriesSamples) -> Ints | None:
     """Return the times that every series has, None if not all have the same."""
-    size = samples.times.size // samples.count
-    if size == 0 or (np.diff(samples.offsets) != size).any():
+    count, offsets = samples.count, samples.offsets
+    size = samples.times.size // count
+    if size == 0 or (offsets[1:] - offsets[:-1] != size).any():
         return None
-    times = samples.times.reshape(samples.count, size)
-    return times[0] if (times == times[0]).all() else None
+    times = samples.times.reshape(count, size)
+    common: Ints = times[0]
+    if (times[:, 0] != common[0]).any():  # seen without looking at all of them
+        return None
+    return common if (times[1:] == common).all() else None

@@ -81,57 +81,97 @@ def _steps_inside(windows: Windows, marked: Bools) -> tuple[Floats, Bools]:
 
 
 def _extrapolated(windows: Windows, *, counter: bool, per_second: bool) -> tuple[Floats, Bools]:
-    present = windows.counts > 1
-    first = np.where(present, windows.lo, 0)
-    last = np.where(present, windows.hi - 1, 0)
-    times, values = windows.samples.times, windows.samples.values
+    # what depends on times only is computed of the rows that stand for all
+    timed, values = windows.timed, windows.samples.values
+    first, last = windows.lo, windows.hi - 1
+    present = last[timed] > first[timed]
+    if not present.all():
+        first, last = np.where(present, first, 0), np.where(present, last, 0)
     first_values = values[first]
     with np.errstate(all="ignore"):  # Inf - Inf, and 0 / 0 where the result is absent
         result = values[last] - first_values
         if counter:
-            _add_resets(result, values, first, last)
-        sampled = (times[last] - times[first]) / 1000
-        average = sampled / (last - first)
-        to_start = (times[first] - (windows.ends - windows.range_ms)) / 1000
-        to_end = (windows.ends - times[last]) / 1000
-        threshold = average * 1.1
-        half = average / 2
-        zero = sampled * (first_values / result)
-        limited = (result > 0) & (first_values >= 0) & counter
+            _add_resets(result, windows)
+        times = windows.samples.times
+        from_ms, to_ms = times[first[timed]], times[last[timed]]
+        sampled = (to_ms - from_ms) / 1000
+        average = sampled / (last[timed] - first[timed])
+        to_start = (from_ms - (windows.ends - windows.range_ms)) / 1000
+        to_end = (windows.ends - to_ms) / 1000
+        threshold, half = average * 1.1, average / 2
         if windows.rules.zero_point_first:
-            to_start = np.where(limited & (zero < to_start), zero, to_start)
+            if counter:
+                to_start = _to_zero(to_start, sampled, first_values, result)
             to_start = np.where(to_start < threshold, to_start, half)
         else:
             to_start = np.where(to_start >= threshold, half, to_start)
-            to_start = np.where(limited & (zero < to_start), zero, to_start)
+            if counter:
+                to_start = _to_zero(to_start, sampled, first_values, result)
         to_end = np.where(to_end >= threshold, half, to_end)
         factor = (sampled + to_start + to_end) / sampled
         if per_second:
             factor /= windows.range_ms / 1000
         result *= factor
-    return result, present
+    return result, _every_row(present, result.shape[0])
 
 
-def _add_resets(result: Floats, values: Floats, first: Ints, last: Ints) -> None:
+def _to_zero(to_start: Floats, sampled: Floats, first_values: Floats, result: Floats) -> Floats:
+    """Return the seconds to extrapolate before the first sample: not beyond the counter's zero.
+
+    *to_start* and *sampled* may be one row for all, and so is the answer if no counter was 0.
+    """
+    zero = first_values / result
+    zero *= sampled
+    limited = zero < to_start
+    if limited.any():
+        limited &= result > 0
+        limited &= first_values >= 0
+        if limited.any():
+            return np.where(limited, zero, to_start)
+    return to_start
+
+
+def _every_row(present: Bools, rows: int) -> Bools:
+    """Return *present*, which may be one row for all, with as many *rows*."""
+    return present if present.shape[0] == rows else np.repeat(present, rows, axis=0)
+
+
+def _add_resets(result: Floats, windows: Windows) -> None:
     """Add to *result* the value before each fall in the window, one after the other, in place.
 
     Running sums over whole series would be faster, but one huge or infinite value would spoil
     every later window.
     """
+    values = windows.samples.values
     falls = np.flatnonzero(values[1:] < values[:-1])
     if falls.size == 0:
         return
-    lo = np.searchsorted(falls, first)
-    hi = np.searchsorted(falls, last)
-    before_falls = values[falls]
-    counts = hi - lo
+    # Of windows by series and time the first and the last positions ascend. Most falls are between
+    # two series: those of a window with such a fall are looked for, not those of each window.
+    first = windows.lo.ravel()
+    begin = np.searchsorted(windows.hi.ravel(), falls + 1, side="right")
+    stop = np.searchsorted(first, falls, side="right")
+    inside = begin < stop
+    if not inside.any():
+        return
+    falls, begin, stop = falls[inside], begin[inside], stop[inside]
+    opened, closed = (np.bincount(edge, minlength=first.size) for edge in (begin, stop))
+    counts = np.cumsum(opened - closed[: first.size])
+    cells = np.flatnonzero(counts)
+    _add_in_turn(
+        result.reshape(-1), cells, values[falls], falls.searchsorted(first[cells]), counts[cells]
+    )
+
+
+def _add_in_turn(result: Floats, cells: Ints, terms: Floats, lo: Ints, counts: Ints) -> None:
+    """Add to each of the *cells* of *result* its *counts* terms from *lo* on, in place."""
     many = counts > ragged.PIECE_SAMPLES
     if many.any():
-        sums = window_sums(lo, np.where(many, counts, 0), lambda at, _: (before_falls[at],))
-        result += corrected(*sums.reshape(2, *result.shape))
-    flat = result.reshape(-1)
+        sums = window_sums(lo, np.where(many, counts, 0), lambda at, _: (terms[at],))
+        result[cells] += corrected(*sums[0])
     for batch in ragged.walks(lo, np.where(many, 0, counts)):
-        totals = flat[batch.cells]
+        chosen = cells[batch.cells]
+        totals = result[chosen]
         for positions in batch.walk():
-            totals[: positions.size] += before_falls[positions]
-        flat[batch.cells] = totals
+            totals[: positions.size] += terms[positions]
+        result[chosen] = totals

@@ -50,7 +50,7 @@ def instant_leaf(node: VectorSelector, context: Context, *, sample_times: bool =
 
     def kernel(run: SeriesSamples) -> tuple[Floats, Bools]:
         values, present, times = last(run, ends, lookback, rules=rules)
-        return (times / 1000 if sample_times else values), present
+        return (np.broadcast_to(times / 1000, values.shape) if sample_times else values), present
 
     pushed = None
     if not sample_times:
