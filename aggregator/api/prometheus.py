@@ -134,7 +134,7 @@ class PrometheusApi:
         start_ms, end_ms = parameters.span(request)
         selectors = parameters.selectors(request)
 
-        def names(some: Sequence[Selector]) -> list[str]:
+        def names(some: Sequence[Selector]) -> Sequence[str]:
             return self._store.label_names(some, start_ms, end_ms)
 
         return self._strings(request, names, selectors, limit)
@@ -148,7 +148,7 @@ class PrometheusApi:
         start_ms, end_ms = parameters.span(request)
         selectors = parameters.selectors(request)
 
-        def values(some: Sequence[Selector]) -> list[str]:
+        def values(some: Sequence[Selector]) -> Sequence[str]:
             return self._store.label_values(name, some, start_ms, end_ms)
 
         return self._strings(request, values, selectors, limit)
@@ -180,7 +180,7 @@ class PrometheusApi:
     def _strings(
         self,
         request: Request,
-        read: Callable[[Sequence[Selector]], list[str]],
+        read: Callable[[Sequence[Selector]], Sequence[str]],
         selectors: Sequence[Selector],
         limit: int,
     ) -> Reply:
@@ -193,7 +193,7 @@ class PrometheusApi:
         request.budget.check()
         if others:
             texts = sorted(others.union(texts))
-        data = orjson.dumps(texts[: limit or None])
+        data = orjson.dumps(texts[:limit] if limit else texts)
         return self._listed(request, data, selectors, 0 < limit < len(texts))
 
     def _listed(

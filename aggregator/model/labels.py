@@ -117,6 +117,10 @@ class Strings:
         kept._codes = dict(zip(kept._texts, self._codes.values(), strict=False))
         return kept
 
+    def shares(self, origin: "Strings", highest: int) -> bool:
+        """Tell whether the codes of *origin*, up to the *highest* used, are this overlay's too."""
+        return origin is self._parent and highest < self._parent_size
+
     def adopt(self, codes: Codes, origin: "Strings | None" = None) -> Codes:
         """Return *codes* of the dictionary *origin* (the parent, if None) as codes of this overlay.
 

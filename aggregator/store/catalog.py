@@ -1,24 +1,41 @@
 """Which series match, and what labels they have: everything that readers ask of the label index."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from aggregator.model.arrays import Codes, Ids
 from aggregator.model.labels import METRIC_NAME, LabelTable, Matcher, Strings
 from aggregator.store.interface import SeriesSelection
-from aggregator.store.inverted import Inverted, InvertedLabels, Witnesses
+from aggregator.store.inverted import Inverted, InvertedLabels
 from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.matching import Matching, Test, compiled, distinct
+from aggregator.store.selections import Basis, Found, Key, Selections, is_small
 from aggregator.store.tables import Part, Tables, TableView
+from aggregator.store.witnesses import Witnesses
 
-# ids of the series whose label `name` matches an RE2 pattern, None if only the columns know
-Postings = Callable[[str, str], Ids | None]
 # up to so many values of a label a regex sees each of them; more are a case for `Postings`
 _FEW_VALUES = 10_000
 # fewer rows than this are gone through; of more, those that one label finds if they are a quarter
 _FEW_ROWS, _SELECTIVE = 20_000, 4
+# the tables of so many metrics are looked at one by one for new series
+_FEW_METRICS = 16
+
+
+class Postings(Protocol):
+    """Finds series by wide labels; `written` changes when series came."""
+
+    @property
+    def written(self) -> int:
+        """How often series were written."""
+        ...
+
+    def ids(self, name: str, pattern: str) -> Ids | None:
+        """Return the series whose label *name* matches *pattern*, None if only columns know."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +46,9 @@ class Catalog:
     tables: Tables
     lives: Lifetimes
     inverted: InvertedLabels
-    witnesses: Witnesses
+    metric_names: Witnesses
+    names: Witnesses
+    selections: Selections
     postings: Postings | None
 
     @staticmethod
@@ -37,96 +56,161 @@ class Catalog:
         strings: Strings, tables: Tables, lives: Lifetimes, postings: Postings | None
     ) -> "Catalog":
         """Return the catalog of *tables*."""
-        return Catalog(strings, tables, lives, InvertedLabels(tables), Witnesses(), postings)
+        return Catalog(
+            strings,
+            tables,
+            lives,
+            InvertedLabels(tables, strings),
+            Witnesses.of_metrics(tables),
+            Witnesses.of_labels(tables),
+            Selections(),
+            postings,
+        )
 
     def select(
         self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, strings: Strings
     ) -> SeriesSelection:
         """Return the series that match and may have a sample in [start_ms, end_ms]."""
-        parts = self.matching(matchers, start_ms, end_ms)
-        if not parts:
-            return SeriesSelection(np.empty(0, np.uint32), LabelTable.empty(strings))
-        ids = np.concatenate([part.ids for part in parts])
-        names = tuple(sorted({METRIC_NAME}.union(*(part.view.names for part in parts))))
-        places = {name: place for place, name in enumerate(names)}
-        codes = np.zeros((ids.size, len(names)), np.int32)
-        first = 0
-        for part in parts:
-            rows = codes[first : first + part.rows.size]
-            first += part.rows.size
-            rows[:, places[METRIC_NAME]] = self.strings.find(part.metric) or 0
-            for name, column in zip(part.view.names, part.view.codes, strict=True):
-                rows[:, places[name]] = column[part.rows]
-        if len(parts) > 1 and not (ids[1:] > ids[:-1]).all():
-            order = np.argsort(ids)
-            ids, codes = ids[order], codes[order]
-        return SeriesSelection(ids, LabelTable(names, strings.adopt(codes, self.strings), strings))
+        found = self._found(matchers)
+        if isinstance(found, Found):
+            found = found.living(self.lives, start_ms, end_ms)
+        else:
+            found = Found.of(self._living(found, start_ms, end_ms), self.strings)
+        codes = found.codes
+        if not strings.shares(self.strings, found.highest):
+            codes = strings.adopt(codes, self.strings)
+        return SeriesSelection(found.ids, LabelTable(found.names, codes, strings))
 
     def label_names(
         self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Return the label names of the series that match any selector (all if none), sorted."""
         if not selectors:
-            names = [*self.tables.names, METRIC_NAME]
-            return sorted(
-                self.witnesses.living(names, self._with_label, self.lives, start_ms, end_ms)
-            )
-        found: set[str] = set()
+            return self.names.living(self.lives, start_ms, end_ms)
+        names: set[str] = set()
         for selector in selectors:
-            for part in self.matching(selector, start_ms, end_ms):
-                if part.metric:
-                    found.add(METRIC_NAME)
-                view = part.view
-                found.update(
-                    name
-                    for name, column in zip(view.names, view.codes, strict=True)
-                    if name not in found and column[part.rows].any()
-                )
-        return sorted(found)
+            found = self._found(selector)
+            if isinstance(found, Found):
+                names.update(found.living(self.lives, start_ms, end_ms).label_names())
+            else:
+                for part in self._living(found, start_ms, end_ms):
+                    names.update(_label_names(part, names))
+        return sorted(names)
 
     def label_values(
         self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
-        if selectors:
-            parts = [p for each in selectors for p in self.matching(each, start_ms, end_ms)]
+        if not selectors:
             if name == METRIC_NAME:
-                return sorted({part.metric for part in parts} - {""})
-            columns = [part.codes(name) for part in parts]
-            codes = distinct(np.concatenate([*columns, np.zeros(0, np.int32)]))
-            return sorted(text for text in self.strings.texts(codes) if text)
-        if name == METRIC_NAME:
-            metrics = [metric for metric in self.tables.metrics() if metric]
-            return sorted(
-                self.witnesses.living(metrics, self._of_metric, self.lives, start_ms, end_ms)
-            )
-        living = self.inverted.label(name).living(self.lives, start_ms, end_ms)
-        return sorted(self.strings.texts(living))
+                return self.metric_names.living(self.lives, start_ms, end_ms)
+            return self.inverted.label(name).texts(self.lives, start_ms, end_ms)
+        answers = [self._values(name, each, start_ms, end_ms) for each in selectors]
+        return answers[0] if len(answers) == 1 else sorted(set().union(*answers))
 
     def matching(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[Part]:
         """Return where the series are that match and live in the window, no part empty."""
+        parts, _ = self._parts([compiled(matcher) for matcher in matchers])
+        return self._living(parts, start_ms, end_ms)
+
+    def _values(
+        self, name: str, selector: Sequence[Matcher], start_ms: int, end_ms: int
+    ) -> Sequence[str]:
+        """Return the values of a label among the series that match, sorted."""
+        found = self._found(selector)
+        if isinstance(found, Found):
+            return found.living(self.lives, start_ms, end_ms).values(name, self.strings)
+        parts = self._living(found, start_ms, end_ms)
+        if name == METRIC_NAME:
+            return sorted({part.metric for part in parts} - {""})
+        columns = [part.codes(name) for part in parts]
+        codes = distinct(np.concatenate([*columns, np.zeros(0, np.int32)]))
+        return sorted(self.strings.texts(codes[codes != 0]))
+
+    def _found(self, matchers: Sequence[Matcher]) -> Found | list[Part]:
+        """Return the series that match, whenever they live; only where they are if they are many.
+
+        What was found before serves again while no series came that matches too.
+        """
+        key = tuple(matchers)
+        held = self.selections.get(key)
+        if held is not None and self._is_all(key, *held):
+            return held[1]
         tests = [compiled(matcher) for matcher in matchers]
+        metrics, posted = _metrics(tests), self._posted()
+        rows = self._rows(metrics)
+        parts, by_postings = self._parts(tests)
+        if not is_small(parts):
+            return parts
+        found = Found.of(parts, self.strings)
+        self.selections.put(key, Basis(metrics, rows, posted if by_postings else None), found)
+        return found
+
+    def _is_all(self, key: Key, basis: Basis, found: Found) -> bool:
+        """Tell whether *found*, once found in *basis*, is all that there is to find now."""
+        rows = self._rows(basis.metrics)
+        if basis.posted is not None and basis.posted != self._posted():
+            return False
+        if rows == basis.rows:
+            return True
+        fresh = self._since(basis)
+        if fresh is None or self._passing([compiled(matcher) for matcher in key], fresh):
+            return False
+        self.selections.put(key, replace(basis, rows=rows), found)
+        return True
+
+    def _rows(self, metrics: tuple[str, ...] | None) -> tuple[int, ...]:
+        """Return how many series each of *metrics* has, or how many there are."""
+        if metrics is None:
+            return (self.tables.series_count,)
+        views = [self.tables.view(metric) for metric in metrics]
+        return tuple(0 if view is None else view.ids.size for view in views)
+
+    def _since(self, basis: Basis) -> Iterable[Part] | None:
+        """Return the series that came since *basis*, None if they are many."""
+        if basis.metrics is None:
+            fresh = self.tables.added(basis.rows[0])
+            return self.tables.parts(np.sort(fresh)) if fresh.size <= _FEW_ROWS else None
+        views = [(metric, self.tables.view(metric)) for metric in basis.metrics]
+        return [
+            Part(metric, view, np.arange(rows, view.ids.size))
+            for (metric, view), rows in zip(views, basis.rows, strict=True)
+            if view is not None
+        ]
+
+    def _posted(self) -> int:
+        return 0 if self.postings is None else self.postings.written
+
+    def _parts(self, tests: Sequence[Test]) -> tuple[list[Part], bool]:
+        """Return where the series are that pass, no part empty, and whether `postings` knew."""
         named = [test for test in tests if test.name == METRIC_NAME]
         others = [test for test in tests if test.name != METRIC_NAME]
-        found: list[Part] = []
-        views = self._views(named)
-        rows_to_see = sum(view.ids.size for _, view in views)
-        narrowed = self._narrowed(others, rows_to_see) if rows_to_see > _FEW_ROWS else None
-        if narrowed is None:
-            matching = Matching(others, self.strings)
-            for metric, view in views:
-                rows = matching.rows(view)
-                if rows.size:
-                    found.append(Part(metric, view, rows))
-        else:
-            done, ids = narrowed
-            matching = Matching([test for test in others if test is not done], self.strings)
-            wanted = {metric for metric, _ in views}
-            for part in self.tables.parts(ids):
-                rows = matching.rows(part.view, part.rows)
-                if rows.size and part.metric in wanted:
-                    found.append(Part(part.metric, part.view, rows))
-        return self._living(found, start_ms, end_ms)
+        views = self._views(named) if named else None
+        rows = self.tables.series_count if views is None else sum(v.ids.size for _, v in views)
+        narrowed = self._narrowed(others, rows) if rows > _FEW_ROWS else None
+        if narrowed is not None:
+            done, ids, by_postings = narrowed
+            rest = [test for test in tests if test is not done]
+            return self._passing(rest, self.tables.parts(ids)), by_postings
+        matching = Matching(others, self.strings)
+        found = [
+            Part(metric, view, matching.rows(view))
+            for metric, view in (self.tables.views() if views is None else views)
+        ]
+        return [part for part in found if part.rows.size], False
+
+    def _passing(self, tests: Sequence[Test], parts: Iterable[Part]) -> list[Part]:
+        """Return the rows of *parts* that pass, no part empty."""
+        matching = Matching([test for test in tests if test.name != METRIC_NAME], self.strings)
+        found = [
+            Part(part.metric, part.view, matching.rows(part.view, part.rows)) for part in parts
+        ]
+        found = [part for part in found if part.rows.size]
+        for test in tests:
+            if test.name == METRIC_NAME:
+                accepted = test.accepts([part.metric for part in found]).tolist()
+                found = list(itertools.compress(found, accepted))
+        return found
 
     def _living(self, parts: list[Part], start_ms: int, end_ms: int) -> list[Part]:
         """Return the rows of *parts* that may have a sample in [start_ms, end_ms]."""
@@ -146,30 +230,34 @@ class Catalog:
 
     def _views(self, named: Sequence[Test]) -> list[tuple[str, TableView]]:
         """Return the tables of the metrics whose name passes."""
-        exact = [test.literals for test in named if test.literals is not None and not test.negated]
-        metrics = sorted(frozenset.intersection(*exact)) if exact else self.tables.metrics()
+        exact = _exact(named)
+        metrics = self.tables.metrics() if exact is None else sorted(exact)
         for test in named:
-            accepted = test.accepts(metrics)
-            metrics = [metric for metric, yes in zip(metrics, accepted, strict=True) if yes]
+            if test.literals is None or test.negated:
+                metrics = list(itertools.compress(metrics, test.accepts(metrics).tolist()))
         return [(metric, view) for metric in metrics if (view := self.tables.view(metric))]
 
-    def _narrowed(self, tests: Sequence[Test], rows: int) -> tuple[Test, Ids] | None:
-        """Return the most selective of *tests* and what it finds, None if none finds few."""
+    def _narrowed(self, tests: Sequence[Test], rows: int) -> tuple[Test, Ids, bool] | None:
+        """Return the most selective of *tests*, what it finds, and whether `postings` knew.
+
+        None if no test finds few.
+        """
         best: tuple[Test, Inverted, Codes] | None = None
         fewest = rows // _SELECTIVE
         finding = [test for test in tests if not test.negated and not test.accepts_absent]
         for test in finding:
             label = self.inverted.label(test.name)
             codes = self._accepted(test, label)
-            if codes is not None and label.count(codes) <= fewest:
-                best, fewest = (test, label, codes), label.count(codes)
+            count = label.count(codes) if codes is not None else rows
+            if codes is not None and count <= fewest:
+                best, fewest = (test, label, codes), count
         if best is not None:
-            return best[0], best[1].ids(best[2])
+            return best[0], best[1].ids(best[2]), False
         if self.postings is not None:
             for test in finding:
-                ids = self.postings(test.name, test.pattern) if test.literals is None else None
+                ids = self.postings.ids(test.name, test.pattern) if test.literals is None else None
                 if ids is not None:
-                    return test, ids
+                    return test, ids, True
         return None
 
     def _accepted(self, test: Test, label: Inverted) -> Codes | None:
@@ -182,17 +270,24 @@ class Catalog:
         values = label.values()
         return values[test.accepts(self.strings.texts(values))]
 
-    def _of_metric(self, metric: str) -> Iterator[Ids]:
-        """Yield the series of a metric."""
-        view = self.tables.view(metric)
-        if view is not None:
-            yield view.ids
 
-    def _with_label(self, name: str) -> Iterator[Ids]:
-        """Yield the series that have a label."""
-        for metric, view in self.tables.views():
-            column = view.column(name)
-            if name == METRIC_NAME and metric:
-                yield view.ids
-            elif column is not None:
-                yield view.ids[column != 0]
+def _exact(tests: Sequence[Test]) -> frozenset[str] | None:
+    """Return the only metric names that can pass, None if no test lists them."""
+    named = [test for test in tests if test.name == METRIC_NAME and not test.negated]
+    listed = [test.literals for test in named if test.literals is not None]
+    return frozenset.intersection(*listed) if listed else None
+
+
+def _metrics(tests: Sequence[Test]) -> tuple[str, ...] | None:
+    """Return the few metrics whose tables decide what *tests* find, None for all tables."""
+    exact = _exact(tests)
+    return None if exact is None or len(exact) > _FEW_METRICS else tuple(exact)
+
+
+def _label_names(part: Part, known: Collection[str]) -> Iterator[str]:
+    """Yield the labels of the rows of *part* that are not *known*."""
+    if part.metric:
+        yield METRIC_NAME
+    for name, column in zip(part.view.names, part.view.codes, strict=True):
+        if name not in known and column[part.rows].any():
+            yield name

@@ -84,7 +84,7 @@ class ChdbStore:
         blocks = load_blocks(self._pool)
         postings = PostingsTable(self._pool)
         postings.open()
-        self._index = LabelIndex(blocks, postings.ids)
+        self._index = LabelIndex(blocks, postings)
         self._series = SeriesRows(self._pool, self._index, postings)
         load_series(self._pool, self._index, blocks)
         load_lifetimes(self._pool, self._index)
@@ -126,13 +126,13 @@ class ChdbStore:
 
     def label_names(
         self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Return the label names of the series that match any selector, sorted."""
         return self._index.label_names(selectors, start_ms, end_ms)
 
     def label_values(
         self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
         return self._index.label_values(name, selectors, start_ms, end_ms)
 

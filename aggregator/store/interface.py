@@ -150,13 +150,13 @@ class LabelReader(Protocol):
 
     def label_names(
         self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Return the label names of the series that match any selector, sorted."""
         ...
 
     def label_values(
         self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
         ...
 

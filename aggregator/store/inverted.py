@@ -1,18 +1,20 @@
 """The series of each value of a label, built when first asked for and extended as series come."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.model.arrays import Codes, Ids, Ints
-from aggregator.store.lifetimes import Lifetimes
+from aggregator.model.labels import Strings
+from aggregator.store.lifetimes import UNPROVEN, Lifetimes, Span
 from aggregator.store.tables import Tables
 
 # a segment this many times smaller than the one before it is left alone
 _RATIO = 4
+_NO_IDS: Ids = np.empty(0, np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,23 @@ class Segment:
         return self.codes[alive]
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """All values of some segments, sorted; each has a series that lives in what `span` covers."""
+
+    segments: tuple[Segment, ...]
+    texts: list[str]
+    span: Span
+
+
 class Inverted:
     """The values of one label, in segments of falling size."""
 
-    def __init__(self) -> None:
+    def __init__(self, strings: Strings) -> None:
+        self._strings = strings
         self._segments: tuple[Segment, ...] = ()
         self._covered = 0
+        self._answer = _Answer((), [], UNPROVEN)
 
     def extend(self, name: str, tables: Tables) -> None:
         """Take the series that came since the last call; callers take turns."""
@@ -95,7 +108,8 @@ class Inverted:
         while len(segments) > 1 and segments[-2].ids.size < _RATIO * segments[-1].ids.size:
             last = segments.pop()
             segments[-1] = segments[-1].merged(last)
-        self._segments = tuple(segments)
+        if fresh_segment.ids.size:
+            self._segments = tuple(segments)
         self._covered += fresh.size
 
     @property
@@ -107,9 +121,21 @@ class Inverted:
         """Return the different values, ascending."""
         return _union([segment.codes for segment in self._segments])
 
-    def living(self, lives: Lifetimes, start_ms: int, end_ms: int) -> Codes:
-        """Return the values that a series has that may have a sample in [start_ms, end_ms]."""
-        return _union([each.living(lives, start_ms, end_ms) for each in self._segments])
+    def texts(self, lives: Lifetimes, start_ms: int, end_ms: int) -> Sequence[str]:
+        """Return the values that a series has that may have a sample in the window, sorted."""
+        segments, answer = self._segments, self._answer
+        if answer.segments is segments and answer.span.covers(start_ms, end_ms):
+            return answer.texts
+        living = [each.living(lives, start_ms, end_ms) for each in segments]
+        all_live = sum(codes.size for codes in living) == sum(each.codes.size for each in segments)
+        if all_live and answer.segments is segments:
+            texts = answer.texts
+        else:
+            texts = sorted(self._strings.texts(_union(living)))
+        if all_live:
+            span = lives.span(np.concatenate([*(each.witness for each in segments), _NO_IDS]))
+            self._answer = _Answer(segments, texts, span)
+        return texts
 
     def count(self, codes: Codes) -> int:
         """Return how many series have one of the values *codes*."""
@@ -119,52 +145,27 @@ class Inverted:
     def ids(self, codes: Codes) -> Ids:
         """Return the series that have one of the values *codes*, ascending."""
         found = [each.ids[each.rows(each.places(codes))] for each in self._segments]
-        return np.sort(np.concatenate([*found, np.empty(0, np.uint32)]))
+        return np.sort(np.concatenate([*found, _NO_IDS]))
 
 
 class InvertedLabels:
     """What is inverted of the labels of some tables."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, strings: Strings) -> None:
+        self._tables, self._strings = tables, strings
         self._lock = threading.Lock()
         self._labels: dict[str, Inverted] = {}
 
     def label(self, name: str) -> Inverted:
         """Return the label *name*, up to date; empty if no series has it."""
         if name not in self._tables.names:  # names that users make up are not kept
-            return Inverted()
+            return Inverted(self._strings)
         with self._lock:
-            inverted = self._labels.setdefault(name, Inverted())
+            inverted = self._labels.get(name)
+            if inverted is None:
+                inverted = self._labels[name] = Inverted(self._strings)
             inverted.extend(name, self._tables)
             return inverted
-
-
-class Witnesses:
-    """For each of some names, a series that proves that the name is in use."""
-
-    def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
-
-    def living(
-        self,
-        names: Sequence[str],
-        series: Callable[[str], Iterator[Ids]],
-        lives: Lifetimes,
-        start_ms: int,
-        end_ms: int,
-    ) -> list[str]:
-        """Return the *names* one of whose *series* may have a sample in [start_ms, end_ms]."""
-        held = np.array([self._ids.get(name, 0) for name in names], np.uint32)
-        alive = lives.alive(held, start_ms, end_ms)
-        alive &= np.fromiter((name in self._ids for name in names), np.bool_, len(names))
-        for place in np.flatnonzero(~alive).tolist():
-            for ids in series(names[place]):
-                living = ids[lives.alive(ids, start_ms, end_ms)]
-                if living.size:
-                    self._ids[names[place]], alive[place] = int(living[-1]), True
-                    break
-        return [name for name, yes in zip(names, alive.tolist(), strict=True) if yes]
 
 
 def _union(parts: list[Codes]) -> Codes:

@@ -12,6 +12,24 @@ NEVER_LAST = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What some series all lived through, in ms: the latest `first` and the earliest `last`.
+
+    Lifetimes only widen, so whoever knew this once need not look again.
+    """
+
+    first_ms: int
+    last_ms: int
+
+    def covers(self, start_ms: int, end_ms: int) -> bool:
+        """Tell whether all of the series may have a sample in [start_ms, end_ms]."""
+        return start_ms <= self.last_ms and end_ms >= self.first_ms
+
+
+UNPROVEN = Span(NEVER_FIRST, NEVER_LAST)
+
+
+@dataclass(frozen=True, slots=True)
 class Lifetimes:
     """Per-series state in blocks of 1,024 rows; rows of one id block lie together.
 
@@ -71,6 +89,14 @@ class Lifetimes:
         rows = np.where(known, rows, 0)
         alive: Bools = known & (self.last[rows] >= start_ms) & (self.first[rows] <= end_ms)
         return alive
+
+    def span(self, ids: Ids) -> Span:
+        """Return what all of *ids* lived through, `UNPROVEN` if one is not known."""
+        rows = self.rows(ids)
+        if not self.are_known(rows).all():
+            return UNPROVEN
+        first = self.first[rows].max(initial=NEVER_LAST)
+        return Span(int(first), int(self.last[rows].min(initial=NEVER_FIRST)))
 
     def with_ids(self, ids: Ids) -> "Lifetimes":
         """Return the state with rows for *ids*, marked as known and never written."""

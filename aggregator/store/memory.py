@@ -54,13 +54,13 @@ class MemoryStore:
 
     def label_names(
         self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Return the label names of the series that match any selector, sorted."""
         return self._index.label_names(selectors, start_ms, end_ms)
 
     def label_values(
         self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
         return self._index.label_values(name, selectors, start_ms, end_ms)
 

@@ -19,13 +19,14 @@ WIDE_VALUES = 10_000
 
 
 class PostingsTable:
-    """Written by the store's writer, read by any thread."""
+    """Written by the store's writer, read by any thread; `written` changes when series came."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._wide: set[str] = set()
         self._series: dict[str, int] = {}
         self._look_at: dict[str, int] = {}
+        self.written = 0
 
     def open(self) -> None:
         """Find the labels that are in the table, and complete what a crash left undone."""
@@ -46,6 +47,7 @@ class PostingsTable:
             names = string_column([name], np.zeros(places.size, np.int8))
             rows = table(name=names, value=values, id=ids[codes != 0])
             self._pool.insert(sql.INSERT_POSTINGS, rows)
+            self.written += 1
 
     def widen(self, located: Located, value_count: Callable[[str], int]) -> None:
         """Look whether series that were stored made a label wide."""

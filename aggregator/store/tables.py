@@ -91,6 +91,7 @@ class Tables:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self._numbers: dict[str, int] = {}
+        self._metrics: list[str] = []
         self._tables: list[tuple[str, MetricTable]] = []
         self._owner: Codes = np.full(_FIRST_ROWS, -1, np.int32)  # block of ids to table
         self._ids: Ids = np.empty(_FIRST_ROWS, np.uint32)
@@ -109,6 +110,7 @@ class Tables:
         if number is None:
             self._tables.append((metric, table))
             number = self._numbers[metric] = len(self._tables) - 1
+            self._metrics.append(metric)
         self.names.update(table.view.names)
         last = int(ids[-1]) >> BLOCK_BITS
         if last >= self._owner.size:
@@ -125,14 +127,9 @@ class Tables:
         count = self._count
         return self._ids[since:count]
 
-    @property
-    def metric_count(self) -> int:
-        """How many metric names there are."""
-        return len(self._tables)
-
     def metrics(self) -> list[str]:
         """Return the metric names."""
-        return [metric for metric, _ in list(self._tables)]
+        return self._metrics.copy()
 
     def views(self) -> list[tuple[str, TableView]]:
         """Return every metric and its table."""

@@ -1,0 +1,140 @@
+"""What selectors found, kept for as long as no new series changes it."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aggregator.model.arrays import Codes, Ids
+from aggregator.model.labels import METRIC_NAME, Matcher, Strings
+from aggregator.store.lifetimes import UNPROVEN, Lifetimes, Span
+from aggregator.store.matching import distinct
+from aggregator.store.tables import Part
+
+MAX_BYTES, TOTAL_BYTES = 3 << 20, 12 << 20
+# what an entry takes beside its arrays, and the longest selector that is kept
+_ENTRY_BYTES, _MAX_CHARACTERS = 2_000, 2_000
+_MAX_ENTRIES, _FEW_TEXTS = 1_024, 5_000
+
+Key = tuple[Matcher, ...]
+
+
+@dataclass(slots=True)
+class Found:
+    """Series with all their labels: `codes[k, j]` is label `names[j]` of `ids[k]`; read-only.
+
+    Ids and names ascend. `highest` is the largest of the codes. `span` and `texts` are found out
+    when they are asked for; a span that was true stays true.
+    """
+
+    ids: Ids
+    names: tuple[str, ...]
+    codes: Codes
+    highest: int
+    span: Span = UNPROVEN
+    texts: dict[str, list[str]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(parts: Sequence[Part], strings: Strings) -> "Found":
+        """Return the series of *parts*, whose codes are of *strings*."""
+        if not parts:
+            return Found.sealed(np.empty(0, np.uint32), (), np.zeros((0, 0), np.int32))
+        names = tuple(sorted({METRIC_NAME}.union(*(part.view.names for part in parts))))
+        places = {name: place for place, name in enumerate(names)}
+        ids = parts[0].ids if len(parts) == 1 else np.concatenate([part.ids for part in parts])
+        columns = np.zeros((len(names), ids.size), np.int32)
+        first = 0
+        for part in parts:
+            last = first + part.rows.size
+            columns[places[METRIC_NAME], first:last] = strings.find(part.metric) or 0
+            of_part = [places[name] for name in part.view.names]
+            columns[of_part, first:last] = part.view.codes[:, part.rows]
+            first = last
+        if len(parts) > 1 and not (ids[1:] > ids[:-1]).all():
+            order = np.argsort(ids)
+            ids, columns = ids[order], columns[:, order]
+        return Found.sealed(ids, names, np.ascontiguousarray(columns.T))
+
+    @staticmethod
+    def sealed(ids: Ids, names: tuple[str, ...], codes: Codes) -> "Found":
+        """Return series whose arrays nobody else holds."""
+        ids.flags.writeable = codes.flags.writeable = False
+        return Found(ids, names, codes, int(codes.max(initial=0)))
+
+    def living(self, lives: Lifetimes, start_ms: int, end_ms: int) -> "Found":
+        """Return those that may have a sample in [start_ms, end_ms]."""
+        if self.span.covers(start_ms, end_ms):
+            return self
+        alive = lives.alive(self.ids, start_ms, end_ms)
+        if alive.all():
+            self.span = lives.span(self.ids)
+            return self
+        return Found.sealed(self.ids[alive], self.names, self.codes[alive])
+
+    def values(self, name: str, strings: Strings) -> list[str]:
+        """Return the different values of a label, sorted."""
+        if name not in self.names:
+            return []
+        known = self.texts.get(name)
+        if known is None:
+            codes = distinct(self.codes[:, self.names.index(name)])
+            known = sorted(strings.texts(codes[codes != 0]))
+            if len(known) <= _FEW_TEXTS:
+                self.texts[name] = known
+        return known
+
+    def label_names(self) -> list[str]:
+        """Return the names of the labels that any of the series has."""
+        used = np.flatnonzero(self.codes.any(axis=0))
+        return [self.names[place] for place in used.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What there was to be found: the `rows` of the tables of `metrics`, or of all if None.
+
+    `posted` is how often the postings had been written, None if they were not asked.
+    """
+
+    metrics: tuple[str, ...] | None
+    rows: tuple[int, ...]
+    posted: int | None
+
+
+class Selections:
+    """The selections that were asked for last, at most `TOTAL_BYTES` of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Key, tuple[Basis, Found, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Key) -> tuple[Basis, Found] | None:
+        """Return what was found for *key*, and in what."""
+        with self._lock:
+            held = self._kept.get(key)
+            if held is None:
+                return None
+            self._kept.move_to_end(key)
+            return held[:2]
+
+    def put(self, key: Key, basis: Basis, found: Found) -> None:
+        """Keep what was found, at the price of what was not asked for the longest time."""
+        characters = sum(len(matcher.name) + len(matcher.value) for matcher in key)
+        if characters > _MAX_CHARACTERS:
+            return
+        size = _ENTRY_BYTES + characters + found.ids.nbytes + found.codes.nbytes
+        with self._lock:
+            old = self._kept.pop(key, None)
+            self._bytes += size - (old[2] if old else 0)
+            self._kept[key] = basis, found, size
+            while self._bytes > TOTAL_BYTES or len(self._kept) > _MAX_ENTRIES:
+                self._bytes -= self._kept.popitem(last=False)[1][2]
+
+
+def is_small(parts: Sequence[Part]) -> bool:
+    """Tell whether the series of *parts* may be kept."""
+    cells = sum(part.rows.size * (len(part.view.names) + 2) for part in parts)
+    return 4 * cells <= MAX_BYTES
