@@ -14,6 +14,7 @@ import numpy as np
 from aggregator.model.arrays import Codes, Ints
 
 METRIC_NAME = "__name__"
+_MAX_KEY = 2**62
 
 
 class MatchOp(Enum):
@@ -168,6 +169,9 @@ class LabelTable:
         """Stack tables that share one dictionary; the columns are the union of theirs."""
         if len(tables) == 1:
             return tables[0]
+        if len({table.names for table in tables}) == 1:
+            joined = np.concatenate([table.codes for table in tables])
+            return LabelTable(tables[0].names, joined, strings)
         names = tuple(sorted({name for table in tables for name in table.names}))
         codes = np.zeros((sum(len(table) for table in tables), len(names)), dtype=np.int32)
         position = {name: column for column, name in enumerate(names)}
@@ -218,16 +222,28 @@ class LabelTable:
         of first appearance, and the first row of each group (int64, `[groups]`).
         """
         rows = len(self)
-        key = np.zeros(rows, dtype=np.int64)
-        for column in range(len(self.names)):
-            _, codes = np.unique(self.codes[:, column], return_inverse=True)
-            pair = key * (int(codes.max(initial=0)) + 1) + codes
-            _, key = np.unique(pair, return_inverse=True)
-        _, first, group = np.unique(key, return_index=True, return_inverse=True)
+        differing = self.differing()
+        if not differing:
+            return np.zeros(rows, dtype=np.int64), np.zeros(min(rows, 1), dtype=np.int64)
+        _, first, group = np.unique(self._keys(differing), return_index=True, return_inverse=True)
+        if (first[1:] > first[:-1]).all():  # numbered in order of appearance already
+            return group, first
         order = np.argsort(first, kind="stable")
         rank = np.empty_like(order)
         rank[order] = np.arange(order.size)
-        return rank[group].astype(np.int64), first[order].astype(np.int64)
+        return rank[group], first[order]
+
+    def differing(self) -> list[int]:
+        """Return the columns in which not all rows have the same value."""
+        if len(self) < 2:
+            return []
+        return np.flatnonzero((self.codes != self.codes[0]).any(axis=0)).tolist()
+
+    def distinct(self, name: str) -> Codes:
+        """Return the different codes of one label, ascending; 0 is among them if a row lacks it."""
+        codes = self.column(name)
+        alike = codes.size > 0 and (codes == codes[0]).all()
+        return codes[:1] if alike else np.unique(codes)
 
     def labels(self, row: int) -> dict[str, str]:
         """Return one label set, without absent labels, by name."""
@@ -242,8 +258,22 @@ class LabelTable:
         """Return every label set; for answers and tests, not for a hot path."""
         return [self.labels(row) for row in range(len(self))]
 
+    def _keys(self, columns: list[int]) -> Ints:
+        """Return a number for each row, equal where the codes in *columns* are, int64 `[rows]`."""
+        keys, number = np.zeros(len(self), dtype=np.int64), 1  # keys are below `number`
+        for column in columns:
+            codes = self.codes[:, column].astype(np.int64)
+            codes -= codes.min()
+            width = int(codes.max()) + 1
+            if number * width > _MAX_KEY:
+                _, keys = np.unique(keys, return_inverse=True)
+                number = len(self)
+            keys = keys * width + codes if number > 1 else codes
+            number *= width
+        return keys
+
     def _columns(self, columns: list[int]) -> "LabelTable":
         if len(columns) == len(self.names):
             return self
         names = tuple(self.names[column] for column in columns)
-        return LabelTable(names, self.codes[:, columns], self.strings)
+        return LabelTable(names, self.codes.take(columns, axis=1), self.strings)

@@ -13,7 +13,7 @@ from aggregator.promql.annotations import Annotations
 from aggregator.promql.places import line_and_column
 from aggregator.promql.plan import AtEdge, Node
 from aggregator.promql.windows import PROMETHEUS_3, WindowRules
-from aggregator.store.interface import SeriesReader, SeriesSelection
+from aggregator.store.interface import GridReader, SeriesReader, SeriesSelection
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,14 @@ class Context:
 
     `steps` are those of the node at hand, which a subquery has of its own; `query_steps` are what
     `@ start()` and `@ end()` refer to. `scope` are matchers added to every selector.
+    `grids` is the reader if it computes values itself.
     """
 
     query: str
     steps: StepRange
     query_steps: StepRange
     reader: SeriesReader
+    grids: GridReader | None
     strings: Strings
     budget: Budget
     lookback_ms: int

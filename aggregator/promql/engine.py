@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from aggregator.errors import QueryExecutionError, QuerySyntaxError
-from aggregator.model.arrays import Bools, Codes, Ints
+from aggregator.model.arrays import Bools, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable, Matcher
 from aggregator.model.samples import SeriesSamples
@@ -34,7 +34,7 @@ from aggregator.promql.result import QueryResult, RangeSamples, ResultKind
 from aggregator.promql.rewrites import rewrite
 from aggregator.promql.scope import check_plan
 from aggregator.promql.windows import PROMETHEUS_3, WindowRules, without_stale
-from aggregator.store.interface import SeriesReader
+from aggregator.store.interface import GridReader, SeriesReader
 
 MAX_POINTS = 11_000
 LOOKBACK_MS = 300_000
@@ -61,6 +61,7 @@ class Engine:
         rules: WindowRules = PROMETHEUS_3,
     ) -> None:
         self._reader = reader
+        self._grids = reader if isinstance(reader, GridReader) else None
         self._lookback_ms = lookback_ms
         self._max_points = max_points
         self._rules = rules
@@ -116,7 +117,8 @@ class Engine:
             )
         context = self._context(query, steps, budget, lookback_ms, scope)
         matrix = _finished(evaluate(plan, context))
-        matrix = take(matrix, label_order(matrix.series))
+        if len(matrix.series) > 1:
+            matrix = take(matrix, label_order(matrix.series))
         return _annotated(QueryResult(ResultKind.MATRIX, steps, matrix), context)
 
     def samples_per_step(
@@ -145,6 +147,7 @@ class Engine:
             steps=steps,
             query_steps=steps,
             reader=self._reader,
+            grids=self._grids,
             strings=self._reader.strings(),
             budget=budget,
             lookback_ms=self._lookback_ms if lookback_ms is None else lookback_ms,
@@ -182,7 +185,8 @@ def _finished(matrix: StepMatrix) -> StepMatrix:
     if not matrix.drop_name.any():
         return matrix
     unnamed = replace(matrix, series=_without_names(matrix.series, matrix.drop_name))
-    if matrix.drop_name.all() and all(map(_is_constant, map(matrix.series.column, METADATA))):
+    gone = set(METADATA).intersection(matrix.series.names)
+    if matrix.drop_name.all() and all(matrix.series.distinct(name).size <= 1 for name in gone):
         return unnamed  # what differed still differs
     return merge_equal(unnamed)
 
@@ -193,10 +197,6 @@ def _without_names(series: LabelTable, drop_name: Bools) -> LabelTable:
     for name in set(METADATA).intersection(series.names):
         series = series.with_column(name, np.where(drop_name, 0, series.column(name)))
     return series
-
-
-def _is_constant(codes: Codes) -> bool:
-    return codes.size == 0 or bool((codes == codes[0]).all())
 
 
 def _samples(vector: RangeVector, budget: Budget) -> RangeSamples:

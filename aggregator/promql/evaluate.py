@@ -244,7 +244,7 @@ def _matchers(node: Call) -> tuple[Matcher, ...]:
 
 def _note_gauges(annotations: Annotations, series: LabelTable) -> None:
     """Annotate counter functions of names that do not look like a counter's."""
-    for name in series.strings.texts(np.unique(series.column(METRIC_NAME))):
+    for name in series.strings.texts(series.distinct(METRIC_NAME)):
         if name and not name.endswith(_COUNTER_SUFFIXES):
             annotations.info(
                 "metric might not be a counter, name does not end in "

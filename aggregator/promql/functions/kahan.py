@@ -18,7 +18,11 @@ def two_sum(total: Floats, lost: Floats, term: Floats) -> tuple[Floats, Floats]:
     """
     grown = total + term
     part = grown - total
-    return grown, lost + ((total - (grown - part)) + (term - part))
+    error = grown - part
+    np.subtract(total, error, out=error)
+    error += np.subtract(term, part, out=part)
+    error += lost
+    return grown, error
 
 
 def neumaier(total: Floats, lost: Floats, term: Floats) -> tuple[Floats, Floats]:
@@ -31,4 +35,5 @@ def neumaier(total: Floats, lost: Floats, term: Floats) -> tuple[Floats, Floats]
 
 def corrected(total: Floats, lost: Floats) -> Floats:
     """Return the sum that `two_sum` built up."""
-    return np.where(np.isfinite(total), total + lost, total)
+    finite = np.isfinite(total)
+    return total + lost if finite.all() else np.where(finite, total + lost, total)

@@ -37,6 +37,8 @@ def aggregate(
 
 def dropped(matrix: StepMatrix, groups: Groups) -> Bools:
     """Tell which groups have a member whose metric name is to be dropped, `[groups]`."""
+    if not matrix.drop_name.any():
+        return np.zeros(groups.count, dtype=np.bool_)
     return groups.any(matrix.drop_name[:, None])[:, 0]
 
 
@@ -44,6 +46,8 @@ def _sum(values: Floats, present: Bools, groups: Groups) -> Floats:
     """Add up; where a partial sum overflows, the whole need not."""
     totals, lost = group_sums(values, present, groups)
     result = corrected(totals, lost)
+    if np.isfinite(totals).all():
+        return result
     overflown = _overflown(totals, values, present, groups)
     if overflown.any():
         counts = np.maximum(groups.counts(present), 1)
@@ -59,6 +63,8 @@ def _mean(values: Floats, present: Bools, groups: Groups) -> Floats:
     totals, lost = group_sums(values, present, groups)
     with np.errstate(invalid="ignore", over="ignore"):
         means = corrected(totals / counts, lost / counts)
+    if np.isfinite(totals).all():
+        return means
     overflown = _overflown(totals, values, present, groups)
     if overflown.any():
         means = np.where(overflown, _shares(values, present, groups, counts), means)
@@ -96,7 +102,8 @@ def _deviation(values: Floats, present: Bools, groups: Groups) -> Floats:
 
 def _smallest(values: Floats, present: Bools, groups: Groups) -> Floats:
     """NaN only where all values are NaN: `fmin` prefers any number."""
-    ordered = np.where(present, values, np.nan)[groups.order]
+    known = values if present.all() else np.where(present, values, np.nan)
+    ordered = known[groups.order]
     smallest: Floats = np.fmin.reduceat(ordered, groups.first, axis=0)
     return smallest
 

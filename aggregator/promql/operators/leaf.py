@@ -56,15 +56,28 @@ class Leaf:
 def leaf_matrix(leaf: Leaf, context: Context) -> StepMatrix:
     """Return the values of *leaf*, without the series that have none."""
     context.spend_matrix(len(leaf.series))
-    shape = (len(leaf.series), context.steps.count)
-    values = np.zeros(shape)
-    present = np.zeros(shape, dtype=np.bool_)
-    for rows, some, there in _computed(leaf, context):
-        values[rows], present[rows] = some, there
+    values, present = _gathered(_computed(leaf, context), len(leaf.series), context.steps.count)
     matrix = compact(StepMatrix(leaf.series, values, present, leaf.drop_name))
     if leaf.note is not None:
         leaf.note(matrix.series)
     return matrix
+
+
+def _gathered(cells: Iterator[Cells], series: int, steps: int) -> tuple[Floats, Bools]:
+    """Return the values and presence of all rows, `[series, steps]`, from those of *cells*."""
+    gathered: tuple[Floats, Bools] | None = None
+    for rows, values, present in cells:
+        if isinstance(rows, slice) and rows == slice(0, series):
+            gathered = values, present  # all at once, as small queries have them
+            continue
+        if gathered is None:
+            gathered = _nothing(series, steps)
+        gathered[0][rows], gathered[1][rows] = values, present
+    return _nothing(series, steps) if gathered is None else gathered
+
+
+def _nothing(series: int, steps: int) -> tuple[Floats, Bools]:
+    return np.zeros((series, steps)), np.zeros((series, steps), dtype=np.bool_)
 
 
 def _computed(leaf: Leaf, context: Context) -> Iterator[Cells]:
@@ -92,7 +105,7 @@ def _by_kernel(run: SeriesSamples, leaf: Leaf, context: Context) -> Iterator[Run
 def _parts(run: SeriesSamples, leaf: Leaf) -> Iterator[SeriesSamples]:
     """Yield *run* in parts that a kernel is done with in fractions of a second."""
     steps = leaf.ends.size
-    span = int(leaf.ends.max() - leaf.ends.min()) + leaf.range_ms
+    span = int(leaf.ends[-1] - leaf.ends[0]) + leaf.range_ms
     in_window = run.times.size * leaf.range_ms // max(run.count * span, 1)
     width = max(steps, steps * in_window * _RUN_CELLS // _RUN_VISITS)
     rows = max(1, _RUN_CELLS // width)

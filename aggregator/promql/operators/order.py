@@ -12,18 +12,20 @@ def label_order(series: LabelTable) -> Ints:
     Where two label sets first differ, the values decide if both have the label. If one lacks it,
     that one has a later label there, and comes after; or it has no further label, and comes first.
     """
-    names = sorted(range(len(series.names)), key=series.names.__getitem__)
-    if not names or len(series) < 2:
-        return np.arange(len(series), dtype=np.int64)
-    keys = []
-    more = np.zeros(len(series), dtype=np.bool_)  # whether a row has labels after this column
-    for column in reversed(names):
+    differing = sorted(series.differing(), key=series.names.__getitem__)
+    keys: list[Ints] = []
+    for column in differing:
         codes = series.codes[:, column]
         distinct, inverse = np.unique(codes, return_inverse=True)
         texts = series.strings.texts(distinct)
         ranks = np.empty(len(texts), dtype=np.int64)
         ranks[sorted(range(len(texts)), key=texts.__getitem__)] = np.arange(1, len(texts) + 1)
         key = ranks[inverse]
-        keys.append(np.where(codes == 0, np.where(more, len(texts) + 1, 0), key))
-        more |= codes != 0
-    return np.lexsort(keys)
+        if not codes.all():
+            later = [name for name in series.names if name > series.names[column]]
+            more = series.keep(later).codes.any(axis=1)
+            key = np.where(codes == 0, np.where(more, len(texts) + 1, 0), key)
+        keys.append(key)
+        if len(texts) == len(series):  # the other labels decide nothing
+            break
+    return np.lexsort(keys[::-1]) if keys else np.arange(len(series), dtype=np.int64)

@@ -23,7 +23,7 @@ class Groups:
     """Rows sorted by group: `order` are row numbers, `first` where in it each group begins.
 
     `number` is the group of each row, `count` how many groups there are; `members` are the numbers
-    of the groups that have rows, in the order of `first`.
+    of the groups that have rows, in the order of `first`, and `sizes` how many they have.
     """
 
     number: Ints
@@ -31,29 +31,22 @@ class Groups:
     order: Ints
     first: Ints
     members: Ints
+    sizes: Ints
 
     @staticmethod
     def of(number: Ints, count: int) -> "Groups":
         """Return the groups of rows whose group is *number*, one of *count*."""
-        order = np.argsort(number, kind="stable")
-        ordered = number[order]
-        first = np.flatnonzero(np.diff(ordered, prepend=-1))
-        return Groups(number, count, order, first, ordered[first])
+        order = number.argsort(kind="stable")
+        sizes = np.bincount(number, minlength=count)
+        members = sizes.nonzero()[0]
+        if members.size < count:
+            sizes = sizes[members]
+        return Groups(number, count, order, sizes.cumsum() - sizes, members, sizes)
 
     @property
     def are_rows(self) -> bool:
         """Whether no group has more than one row."""
         return self.first.size == self.number.size
-
-    @property
-    def sizes(self) -> Ints:
-        """How many rows each of `members` has."""
-        return np.diff(self.first, append=self.order.size)
-
-    @property
-    def ranks(self) -> Ints:
-        """The rank of each row of `order` within its group, from 0."""
-        return np.arange(self.order.size) - np.repeat(self.first, self.sizes)
 
     def running(self, flags: Bools) -> Ints:
         """Count, for each row and step, the *flags* of its group up to and with that row."""
@@ -67,6 +60,8 @@ class Groups:
 
     def any(self, present: Bools) -> Bools:
         """Tell whether any row of each group is *present* at each step, `[count, T]`."""
+        if self.members.size == self.count and present.all():
+            return np.ones((self.count, present.shape[1]), dtype=np.bool_)
         found = np.zeros((self.count, present.shape[1]), dtype=np.bool_)
         if self.are_rows:
             found[self.number] = present
@@ -77,7 +72,9 @@ class Groups:
     def counts(self, present: Bools) -> Ints:
         """Return how many rows of each group are *present* at each step, `[count, T]`."""
         counts = np.zeros((self.count, present.shape[1]), dtype=np.int64)
-        if self.order.size:
+        if present.all():
+            counts[self.members] = self.sizes[:, None]
+        else:
             ordered = present[self.order]
             counts[self.members] = np.add.reduceat(ordered, self.first, axis=0, dtype=np.int64)
         return counts
@@ -99,6 +96,8 @@ def step_blocks(rows: int, steps: int) -> Iterator[slice]:
 
 def compact(matrix: StepMatrix) -> StepMatrix:
     """Return *matrix* without the series that have no value at any step."""
+    if matrix.present.all():
+        return matrix
     wanted = matrix.present.any(axis=1)
     return matrix if wanted.all() else take(matrix, np.flatnonzero(wanted))
 

@@ -16,7 +16,7 @@ from aggregator.promql.functions import Function
 from aggregator.promql.operators.leaf import Leaf, StoreCall, leaf_matrix
 from aggregator.promql.plan import MatrixSelector, VectorSelector
 from aggregator.promql.windows import PROMETHEUS_3, build, last
-from aggregator.store.interface import INSTANT, GridCall, GridReader, SeriesSelection
+from aggregator.store.interface import INSTANT, GridCall, SeriesSelection
 
 Reads: TypeAlias = Callable[[Ids, int, int, Budget], Iterator[SeriesSamples]]
 
@@ -108,8 +108,8 @@ def _read(
     """Select the series of *node* and return them with what *reads* gives from *back_ms* before."""
     budget = context.budget
     budget.check()
-    start = int(ends.min()) - back_ms - context.rules.closed_left
-    end = int(ends.max())
+    start = int(ends[0]) - back_ms - context.rules.closed_left
+    end = int(ends[-1])
     selection = context.select(node.matchers, start, end)
     if not selection.ids.size:
         return selection, iter(())
@@ -127,8 +127,8 @@ def _store_call(
     function: str, ends: Ints, range_ms: int, ids: Ids, context: Context
 ) -> StoreCall | None:
     """Return how the store is asked for the values, None if it is not."""
-    reader = context.reader
-    if context.rules != PROMETHEUS_3 or not isinstance(reader, GridReader) or not ids.size:
+    reader = context.grids
+    if reader is None or context.rules != PROMETHEUS_3 or not ids.size:
         return None
     step_ms = context.steps.step_ms if ends.size > 1 else 1
     if int(ends[-1]) - int(ends[0]) != step_ms * (ends.size - 1):  # fixed by `@`

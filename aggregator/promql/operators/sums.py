@@ -4,6 +4,8 @@ Prometheus adds one sample after the other with Neumaier's compensation. Here ne
 pairwise by TwoSum, which loses no more: what rounding takes is carried beside each partial sum.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ints
@@ -19,28 +21,48 @@ def group_sums(values: Floats, present: Bools, groups: Groups) -> tuple[Floats, 
     """
     shape = (groups.count, values.shape[1])
     totals, lost = np.empty(shape), np.empty(shape)
-    levels = _levels(groups)
+    whole = present.all()
     with np.errstate(invalid="ignore", over="ignore"):
-        for block in step_blocks(values.shape[0], values.shape[1]):
-            part = np.where(present[:, block], values[:, block], 0.0)[groups.order]
-            carry = np.zeros_like(part)
-            for keep, left, right, target in levels:
-                total, taken = two_sum(part[left], carry[left], part[right])
-                taken += carry[right]
-                part, carry = part[keep], carry[keep]
-                part[target], carry[target] = total, taken
-            totals[:, block], lost[:, block] = part, carry
+        for numbers, rows in _tables(groups):
+            for block in step_blocks(rows.size, shape[1]):
+                part = values[:, block][rows]
+                if not whole:
+                    part[~present[:, block][rows]] = 0.0
+                part[rows < 0] = -0.0  # to which nothing is added but what is there already
+                totals[numbers, block], lost[numbers, block] = _tree(part)
     return totals, lost
 
 
-def _levels(groups: Groups) -> list[tuple[Ints, Ints, Ints, Ints]]:
-    """Return for each level which rows stay, and which pairs are added into which of those."""
-    ranks = groups.ranks
-    levels = []
-    while ranks.any():
-        odd = ranks % 2 == 1
-        keep, right = np.flatnonzero(~odd), np.flatnonzero(odd)
-        left = right - 1
-        levels.append((keep, left, right, np.searchsorted(keep, left)))
-        ranks = ranks[keep] // 2
-    return levels
+def _tables(groups: Groups) -> Iterator[tuple[Ints, Ints]]:
+    """Yield groups of similar sizes, `[n]`, and their rows, `[n, largest]`, -1 after the last.
+
+    Of each group at least half of its places are rows; of all of them together, if all are similar.
+    """
+    first, sizes = groups.first, groups.sizes
+    if not sizes.size:
+        return
+    if sizes.size * int(sizes.max()) <= 2 * groups.order.size:
+        classes = [np.arange(sizes.size)]
+    else:
+        exponents = np.frexp(sizes)[1]
+        classes = [np.flatnonzero(exponents == one) for one in np.unique(exponents)]
+    for numbers in classes:
+        place = np.arange(int(sizes[numbers].max()))
+        inside = place < sizes[numbers, None]
+        rows = groups.order.take(first[numbers, None] + place, mode="clip")
+        yield numbers, rows if inside.all() else np.where(inside, rows, -1)
+
+
+def _tree(part: Floats) -> tuple[Floats, Floats]:
+    """Return total and lost part of each `[n, rows, T]`, neighbours added pair by pair."""
+    carry = np.zeros_like(part)
+    while part.shape[1] > 1:
+        pairs = part.shape[1] // 2
+        left, right = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
+        total, taken = two_sum(part[:, left], carry[:, left], part[:, right])
+        taken += carry[:, right]
+        if part.shape[1] % 2:
+            total = np.concatenate([total, part[:, -1:]], axis=1)
+            taken = np.concatenate([taken, carry[:, -1:]], axis=1)
+        part, carry = total, taken
+    return part[:, 0], carry[:, 0]
