@@ -1,68 +1,107 @@
 """Query results as JSON bytes, without a Python loop over samples or series.
 
-The answer is a row of text pieces (label objects, timestamps, values, punctuation). Each distinct
-piece is written once, then one Arrow `take` lays them out; its data buffer is the JSON. That costs
-0.7 ms however little there is to write, so an answer of a few points is written plainly.
+An answer alternates between values and what stands between them: `"],[1795305600,"`, or the end of
+a series and the head of the next. Few points are brought in order as slices of a list and joined.
+Many are laid out by one Arrow `take` from pieces that are written once each, which costs less for
+a point, more for an answer, and does without the interpreter lock for the most part.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final, TypeAlias
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from aggregator.api.labelsets import label_objects
-from aggregator.api.texts import Texts, cast, choose, data, join, sliced, take, texts
-from aggregator.model.arrays import Floats, Ints
+from aggregator.api import labelsets
+from aggregator.api.texts import Texts, data, sliced, take, texts
+from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix
 
-# `[1795305600.123,"11.123999999999999"],` and its two indices, while they are laid out.
-_BYTES_PER_POINT = 60
-_VALUES_PER_DUMP = 1 << 16  # orjson holds the interpreter lock for a whole call: about 3 ms
-_FEW = 200
+# The parts of a text; to put them together is left to whoever adds the last ones.
+Parts: TypeAlias = "list[bytes | memoryview]"
+
+# `[1795305600.123,"11.123999999999999"],`, and its two indices while it is laid out.
+_BYTES_PER_POINT: Final = 60
+_FEW: Final = 3_000  # points, where both ways take as long
+_BLOCK: Final = 1 << 16  # points; orjson holds the interpreter lock for a whole call: about 2 ms
+_HEAD: Final = b'{"metric":'
+_NEXT: Final = b'"],['  # between the points of a series
+_ALONE: Final = 8  # values that are not worth a call of orjson
+_EXACT: Final = 1 << 53  # all integers below are floats
+_COMMA, _QUOTE = ord(","), ord('"')
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What stands between the labels and the first time of a series, and behind its last value."""
+
+    opening: bytes
+    closing: bytes
+
+
+_VALUE: Final = _Form(b',"value":[', b'"]}')
+_VALUES: Final = _Form(b',"values":[[', b'"]]}')
 
 
 @dataclass(frozen=True, slots=True)
 class _Points:
-    """Points of series: `offsets` as in `SeriesSamples`, `stamps[step]` the time of each in ms."""
+    """Points of series: `offsets` as in `SeriesSamples`, `stamps[step]` the time of each in ms.
+
+    Without `step` every series has a point at each of `stamps`.
+    """
 
     offsets: Ints
     stamps: Ints
-    step: Ints
+    step: Ints | None
     values: Floats
 
+    def blocks(self, size: int) -> "Iterator[tuple[slice, _Points]]":
+        """Yield runs of series with about *size* points, and those."""
+        ends = self.offsets
+        start, count = 0, ends.size - 1
+        while start < count:
+            fitting = int(np.searchsorted(ends, ends[start] + size, "right")) - 1
+            stop = max(fitting, start + 1)
+            run = slice(int(ends[start]), int(ends[stop]))
+            step = None if self.step is None else self.step[run]
+            offsets = ends[start : stop + 1] - run.start
+            yield slice(start, stop), _Points(offsets, self.stamps, step, self.values[run])
+            start = stop
 
-def vector(matrix: StepMatrix, time_ms: int, budget: Budget) -> bytes:
+
+def vector(matrix: StepMatrix, time_ms: int, budget: Budget) -> Parts:
     """Return the `result` array of an instant vector; *matrix* has one step."""
-    rows = np.flatnonzero(matrix.present[:, 0])
-    values = np.ascontiguousarray(matrix.values[rows, 0])
-    points = _Points(
-        np.arange(rows.size + 1), np.array([time_ms]), np.zeros(rows.size, np.int64), values
-    )
-    return _series(matrix.series.take(rows), points, '"value":', "}", budget)
+    labels, values, present = matrix.series, matrix.values, matrix.present
+    if not present.all():
+        rows = np.flatnonzero(present[:, 0])
+        labels, values = labels.take(rows), values[rows]
+    return _series(labels, _dense(values, np.array([time_ms])), _VALUE, budget)
 
 
-def matrix(steps: StepMatrix, times: Ints, budget: Budget) -> bytes:
+def matrix(steps: StepMatrix, times: Ints, budget: Budget) -> Parts:
     """Return the `result` array of a range query; *times* are the steps in ms."""
-    counts = np.count_nonzero(steps.present, axis=1)
-    budget.spend_bytes(int(counts.sum()) * _BYTES_PER_POINT)
-    rows = np.flatnonzero(counts)
-    if rows.size and counts.min() == times.size:
-        step = np.tile(np.arange(times.size), counts.size)
-        values = np.ascontiguousarray(steps.values).reshape(-1)
-    else:
-        step, values = np.nonzero(steps.present)[1], steps.values[steps.present]
-    points = _Points(_offsets(counts[rows]), times, step, values)
-    return _series(steps.series.take(rows), points, '"values":[', "]}", budget)
+    labels, values, present = steps.series, steps.values, steps.present
+    if not present.all():
+        counts = np.count_nonzero(present, axis=1)
+        budget.spend_bytes(int(counts.sum()) * _BYTES_PER_POINT)
+        rows = np.flatnonzero(counts)
+        labels, values, counts = labels.take(rows), values[rows], counts[rows]
+        if (counts < times.size).any():
+            some = present[rows]
+            points = _Points(_offsets(counts), times, np.nonzero(some)[1], values[some])
+            return _series(labels, points, _VALUES, budget)
+    budget.spend_bytes(values.size * _BYTES_PER_POINT)
+    return _series(labels, _dense(values, times), _VALUES, budget)
 
 
-def ranges(labels: LabelTable, samples: SeriesSamples, budget: Budget) -> bytes:
+def ranges(labels: LabelTable, samples: SeriesSamples, budget: Budget) -> Parts:
     """Return the `result` array of a range selector: the samples with their own times."""
     counts = np.diff(samples.offsets)
     rows = np.flatnonzero(counts)
@@ -70,18 +109,7 @@ def ranges(labels: LabelTable, samples: SeriesSamples, budget: Budget) -> bytes:
     budget.spend_bytes((run.stop - run.start) * _BYTES_PER_POINT)
     stamps, step = np.unique(samples.times[run], return_inverse=True)
     points = _Points(_offsets(counts[rows]), stamps, step, samples.values[run])
-    return _series(labels.take(rows), points, '"values":[', "]}", budget)
-
-
-def seconds(times: Ints) -> Texts:
-    """Return times in ms as Prometheus writes them: seconds, three decimals if there are any."""
-    size = np.abs(times)
-    whole = cast(size // 1000)
-    if not (times % 1000).any() and (times >= 0).all():
-        return whole
-    decimals = pc.utf8_slice_codeunits(cast(size % 1000 + 1000), 1, 4)
-    tail = choose(size % 1000 == 0, "", join(".", decimals))
-    return join(choose(times < 0, "-", ""), whole, tail)
+    return _series(labels.take(rows), points, _VALUES, budget)
 
 
 def second(time_ms: int) -> str:
@@ -102,125 +130,151 @@ def number(value: float) -> str:
     return f"{digits}e{exponent[0]}{exponent[1:]:0>2}"
 
 
-def _series(
-    labels: LabelTable, points: _Points, opening: str, closing: str, budget: Budget
-) -> bytes:
-    """Lay out `{"metric":…,<opening>[t,"v"],[t,"v"]<closing>`, separated by commas."""
-    budget.check()
-    if points.values.size <= _FEW:
-        return _few(labels, points, opening, closing)
-    return _many(labels, points, opening, closing, budget)
+def _series(labels: LabelTable, points: _Points, form: _Form, budget: Budget) -> Parts:
+    """Write `{"metric":…,<opening>t,"v"],[t,"v<closing>`, separated by commas."""
+    if not len(labels):
+        return [b"[]"]
+    stamps = _stamps(points.stamps)
+    if points.values.size <= _FEW and len(labels) <= labelsets.FEW:
+        budget.check()
+        return [_few(labels, points, stamps, form)]
+    # the end of a series, then a first point at each time, then others at each time
+    times = texts([form.closing[1:] + b",", *stamps, *(_NEXT[1:] + stamp for stamp in stamps)])
+    parts: Parts = [b"["]
+    for rows, some in points.blocks(_BLOCK):
+        budget.check()
+        parts.append(data(_many(labels.take(rows), some, times, form)))
+    parts[-1] = parts[-1][:-1]
+    return [*parts, b"]"]
 
 
-def _few(labels: LabelTable, points: _Points, opening: str, closing: str) -> bytes:
-    stamps = [second(stamp) for stamp in points.stamps.tolist()]
-    texts = [
-        f'[{stamps[step]},"{number(value)}"]'
-        for step, value in zip(points.step.tolist(), points.values.tolist(), strict=True)
-    ]
-    ends = points.offsets.tolist()
-    rows = [
-        f'{{"metric":{orjson.dumps(metric).decode()},{opening}{",".join(texts[start:end])}{closing}'
-        for metric, start, end in zip(labels.dicts(), ends[:-1], ends[1:], strict=True)
-    ]
-    return f"[{','.join(rows)}]".encode()
-
-
-def _many(labels: LabelTable, points: _Points, opening: str, closing: str, budget: Budget) -> bytes:
-    count, size = len(labels), points.values.size
-    stamps = seconds(points.stamps)
-    values, value_codes = _values(points.values)
-    pieces = [
-        join("[", stamps, ',"'),
-        join("],[", stamps, ',"'),
-        label_objects(labels, '{"metric":', "," + opening),
-        texts([f"]{closing},"]),
-        values,
-    ]
-    _, later, header, end, value, _ = np.cumsum([0, *map(len, pieces)]).tolist()
-
-    number_of = np.arange(count)
-    first = points.offsets[:-1]
-    stamp = points.step + later
-    stamp[first] -= later
-    layout = np.empty(2 * size + 2 * count, dtype=np.int64)
-    if size == count:  # a point each
-        of_series = layout.reshape(count, 4)
-        of_series[:, 0], of_series[:, 3] = header + number_of, end
-        of_series[:, 1], of_series[:, 2] = stamp, value_codes + value
+def _few(labels: LabelTable, points: _Points, stamps: list[bytes], form: _Form) -> bytes:
+    """Return the whole array."""
+    before = form.closing + b"," + _HEAD
+    others = [_NEXT + stamp for stamp in stamps]
+    if points.step is None:
+        between = others * len(labels)
+        between[:: len(stamps)] = labelsets.label_objects(labels, before, form.opening + stamps[0])
     else:
-        place = 2 * (np.arange(size) + np.repeat(number_of, np.diff(points.offsets))) + 1
-        layout[place] = stamp
-        layout[place + 1] = value_codes + value
-        layout[2 * first + 2 * number_of] = header + number_of
-        layout[2 * points.offsets[1:] + 2 * number_of + 1] = end
-    text = take(pa.concat_arrays(pieces), layout)
-    budget.check()
-    return b"".join((b"[", data(text)[:-1], b"]"))
+        step, begin = points.step.tolist(), points.offsets.tolist()
+        between = [others[at] for at in step]
+        heads = labelsets.label_objects(labels, before, form.opening)
+        for start, head in zip(begin[:-1], heads, strict=True):
+            between[start] = head + stamps[step[start]]
+    between[0] = b"[" + between[0][len(form.closing) + 1 :]
+    pieces = [b""] * (2 * len(between))
+    pieces[::2] = between
+    pieces[1::2] = _written(points.values)
+    return b"".join((*pieces, form.closing, b"]"))
+
+
+def _many(labels: LabelTable, points: _Points, times: Texts, form: _Form) -> Texts:
+    """Return the texts of the series, each with a comma behind it.
+
+    *times* are the end of a series, the times of first points, and those of others.
+    """
+    heads, head = labelsets.label_pieces(labels, _HEAD, form.opening)
+    values, value = _values(points.values)
+    head += len(times)
+    value += len(times) + len(heads)
+    count, width = head.shape
+    first, other = 1, 1 + points.stamps.size
+    if points.step is None:
+        layout = np.empty((count, width + 2 * points.stamps.size + 1), np.int64)
+        layout[:, :width] = head
+        layout[:, width:-1:2] = np.arange(other, other + points.stamps.size)
+        layout[:, width] = first
+        layout[:, width + 1 : -1 : 2] = value.reshape(count, -1)
+        layout[:, -1] = 0
+    else:
+        layout = np.zeros((width + 1) * count + 2 * value.size, np.int64)
+        begin = points.offsets[:-1]
+        start = 2 * begin + (width + 1) * np.arange(count)  # of a series in the layout
+        layout[np.add.outer(start, np.arange(width))] = head
+        place = np.arange(0, 2 * value.size, 2) + np.repeat(
+            (width + 1) * np.arange(count) + width, np.diff(points.offsets)
+        )
+        layout[place] = points.step + other
+        layout[place[begin]] = points.step[begin] + first
+        layout[place + 1] = value
+    return take(pa.concat_arrays([times, heads, values]), layout.reshape(-1))
+
+
+def _dense(values: Floats, times: Ints) -> _Points:
+    """Return the points of series that have one at each of *times*, `[series, times]`."""
+    offsets = np.arange(0, values.size + 1, times.size)
+    return _Points(offsets, times, None, np.ascontiguousarray(values).reshape(-1))
+
+
+def _stamps(times: Ints) -> list[bytes]:
+    """Return times in ms as `second` writes them, each with `,"` behind it."""
+    if not (times % 1000).any():
+        seconds = orjson.dumps(times // 1000, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    elif times.min() >= 10**12 and times.max() < 10**13:  # as many digits each
+        digits = orjson.dumps(times, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b","
+        table = np.frombuffer(digits, np.uint8).reshape(-1, 14)
+        dotted = np.insert(table, 10, ord("."), axis=1).tobytes()
+        seconds = dotted[:-1].replace(b".000", b"")
+    else:
+        seconds = ",".join(map(second, times.tolist())).encode()
+    return (seconds.replace(b",", b',"\n') + b',"').split(b"\n")
+
+
+def _written(values: Floats) -> list[bytes]:
+    """Return what `number` does for each of a few values."""
+    if values.size <= _ALONE:
+        return [number(value).encode() for value in values.tolist()]
+    dump = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    if (values == np.floor(values)).any():
+        dump = (dump + b",").replace(b".0,", b",")[:-1]
+    written = dump.split(b",")
+    if b"e" in dump or b"n" in dump:  # an exponent, or null for what is not finite
+        places = np.flatnonzero(~(_usual(values) | (values == 0)))
+        for place, value in zip(places.tolist(), values[places].tolist(), strict=True):
+            written[place] = number(value).encode()
+    return written
 
 
 def _values(values: Floats) -> tuple[Texts, Ints]:
     """Return texts that end in a quote, and which of them each value is."""
-    codes = np.arange(values.size, dtype=np.int64)
-    magnitude = np.abs(values)
-    usual = (magnitude >= 1e-5) & (magnitude < 1e16) | (magnitude == 0)
-    found = [_shortest(values)]
-    if usual.all():
-        return found[0], codes
-    for unusual, written in (
-        (np.isnan(values), 'NaN"'), (values == np.inf, '+Inf"'), (values == -np.inf, '-Inf"'),
-    ):  # fmt: skip
-        codes[unusual] = sum(map(len, found))
-        found.append(texts([written]))
-    for unusual, write in (
-        ((magnitude < 1e-5) & (magnitude > 0), _small),
-        ((magnitude >= 1e16) & (magnitude < 1e21), _large),
-    ):
-        if unusual.any():
-            codes[unusual] = sum(map(len, found)) + np.arange(np.count_nonzero(unusual))
-            found.append(write(values[unusual]))
+    codes = np.arange(values.size)
+    with np.errstate(invalid="ignore"):  # NaN, and what is too large
+        integers = values.astype(np.int64)
+    # not -0, whose bits come back as those of 0
+    exact = integers.astype(np.float64).view(np.int64) == values.view(np.int64)
+    exact &= np.abs(values) < _EXACT
+    if exact.all():
+        return _listed(integers), codes
+    found = [_listed(values)]
+    if exact.any():  # orjson writes `1.0`
+        codes[exact] = values.size + np.arange(np.count_nonzero(exact))
+        found.append(_listed(integers[exact]))
+    usual = exact | _usual(values)
+    if not usual.all():
+        bits = values[~usual].view(np.int64)
+        distinct, which = np.unique(bits, return_inverse=True)
+        codes[~usual] = sum(map(len, found)) + which
+        written = [f'{number(value)}"' for value in distinct.view(np.float64).tolist()]
+        found.append(texts([text.encode() for text in written]))
     return pa.concat_arrays(found), codes
 
 
-def _shortest(values: Floats) -> Texts:
+def _listed(numbers: Floats | Ints) -> Texts:
     """Return what orjson writes, each with a quote behind it; those not finite are `null`."""
-    numbers = _whole(values)
-    parts = []
-    for start in range(0, values.size, _VALUES_PER_DUMP):
-        some = numbers[start : start + _VALUES_PER_DUMP]
-        dump = orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] + b","
-        if numbers is values and (some == np.floor(some)).any():
-            dump = dump.replace(b".0,", b",")
-        parts.append(dump.replace(b",", b'"'))
-    body = b"".join(parts)
-    ends = np.flatnonzero(np.frombuffer(body, np.uint8) == ord('"')) + 1
-    return sliced(body, _offsets_from(ends))
+    dump = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
+    body = np.frombuffer(dump, np.uint8)[1:].copy()
+    ends = np.flatnonzero(body == _COMMA)
+    body[ends], body[-1] = _QUOTE, _QUOTE
+    offsets = np.zeros(numbers.size + 1, np.int64)
+    offsets[1:-1], offsets[-1] = ends + 1, body.size
+    return sliced(pa.py_buffer(body.data), offsets)
 
 
-def _whole(values: Floats) -> Floats | Ints:
-    """Return *values* as integers if that is what they all are, for they are written faster."""
-    if values[0] != np.floor(values[0]):
-        return values
-    with np.errstate(invalid="ignore"):  # NaN, and what is too large, are no integers
-        whole = values.astype(np.int64)
-    same = (whole == values).all() and not np.signbit(values[whole == 0]).any()
-    return whole if same and np.abs(whole).max() < 1 << 53 else values
-
-
-def _small(values: Floats) -> Texts:
-    """Return values below 1e-5: decimal down to 1e-6, then with an exponent of two digits."""
-    padded = pc.replace_substring_regex(cast(values), "e-([0-9])$", r"e-0\1")
-    return join(padded, '"')
-
-
-def _large(values: Floats) -> Texts:
-    """Return values from 1e16 up to 1e21, rare enough for a loop, without an exponent."""
-    return texts([f'{number(value)}"' for value in values.tolist()])
+def _usual(values: Floats) -> Bools:
+    """Tell which values, if not whole numbers, orjson writes as `number` does."""
+    size = np.abs(values)
+    return (size >= 1e-5) & (size < _EXACT)
 
 
 def _offsets(counts: Ints) -> Ints:
-    return _offsets_from(np.cumsum(counts))
-
-
-def _offsets_from(ends: Ints) -> Ints:
-    return np.concatenate((np.zeros(1, np.int64), ends))
+    return np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))

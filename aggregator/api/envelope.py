@@ -12,9 +12,11 @@ _READ: Final = ("GET", "POST")
 CUT: Final = "results truncated due to limit"
 
 
-def success(data: bytes, warnings: Sequence[str] = (), infos: Sequence[str] = ()) -> Reply:
-    """Return the JSON text *data* as a success; each warning comes once."""
-    parts = [b'{"status":"success","data":', data]
+def success(
+    *data: bytes | memoryview, warnings: Sequence[str] = (), infos: Sequence[str] = ()
+) -> Reply:
+    """Return the JSON text whose parts are *data* as a success; each warning comes once."""
+    parts = [b'{"status":"success","data":', *data]
     if warnings:
         parts += [b',"warnings":', orjson.dumps(list(dict.fromkeys(warnings)))]
     if infos:

@@ -1,7 +1,8 @@
-"""Label sets as JSON objects, without a Python loop over them.
+"""Label sets as JSON objects.
 
-A label set is a row of pieces, one for each name: `"name":"value"`, or nothing where it is absent.
-Each distinct piece is written once; one Arrow `take` lays the rows out.
+A few are written one by one, which has no fixed cost. Many are laid out from pieces: for each name
+`,"name":` and `"value"`, or nothing where it is absent. Each distinct piece is written once; one
+Arrow `take` lays the rows out, without a Python loop over them.
 """
 
 import numpy as np
@@ -9,56 +10,86 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aggregator.api.texts import Texts, data, join, rows_of, take, texts
+from aggregator.api.texts import Texts, data, ending, rows_of, take, texts
 from aggregator.model.arrays import Codes, Ints
 from aggregator.model.labels import LabelTable
 
-_PRINTABLE, _QUOTE, _BACKSLASH = ord(" "), ord('"'), ord("\\")  # JSON escapes what is below
-_ABSENT, _OPENING, _CLOSING = 0, 1, 2
+FEW = 80  # where both ways take as long
+_QUOTE = ord('"')
 
 
-def label_objects(table: LabelTable, opening: str = "", closing: str = "") -> Texts:
-    """Return each label set as a JSON object, names in the table's order, within two texts."""
-    layout = np.empty((len(table), len(table.names) + 2), dtype=np.int64)
-    layout[:, 0], layout[:, -1] = _OPENING, _CLOSING
-    pieces = [texts(["", opening + "{", "}" + closing])]
+def label_objects(table: LabelTable, opening: bytes, closing: bytes) -> list[bytes]:
+    """Return each of a few label sets as a JSON object within two texts, names in table order."""
+    names = table.names
+    if not names:
+        return [opening + b"{}" + closing] * len(table)
+    values = iter(table.strings.texts(table.codes.reshape(-1)))
+    return [
+        opening
+        + orjson.dumps({name: text for name, text in zip(names, row, strict=True) if text})
+        + closing
+        for row in zip(*[values] * len(names), strict=True)
+    ]
+
+
+def label_pieces(table: LabelTable, opening: bytes, closing: bytes) -> tuple[Texts, Ints]:
+    """Return what to lay out for the label sets as JSON objects within two texts.
+
+    Returns pieces and which of them each set consists of, `[rows, pieces of a row]`.
+    """
+    if len(table) <= FEW or not table.names:
+        whole = texts(label_objects(table, opening, closing))
+        return whole, np.arange(len(table))[:, np.newaxis]
     # the first label that a set has goes without a comma
-    first = (table.codes != 0).argmax(axis=1) if table.names else np.zeros(0, np.int64)
+    first = (table.codes != 0).argmax(axis=1)
+    pieces: list[Texts] = []
+    columns: list[Ints] = []
+    start = 0
+    waiting = opening + b"{"  # for the next column that is not the same everywhere
     for column, name in enumerate(table.names):
-        distinct, number = _distinct(table.codes[:, column])
-        values = _quoted(table.strings.texts(distinct))
-        key = orjson.dumps(name).decode() + ":"
-        leads = first == column
-        for comma, rows in (("", leads), (",", ~leads)):
-            if rows.any():
-                start = sum(map(len, pieces))
-                pieces.append(join(comma + key, values))
-                layout[rows, column + 1] = start + number[rows]
-        if 0 in distinct:
-            layout[table.codes[:, column] == 0, column + 1] = _ABSENT
-    laid = take(pa.concat_arrays(pieces), layout.reshape(-1))
-    return rows_of(laid, layout.shape[1])
+        codes, leads = table.codes[:, column], first == column
+        key = orjson.dumps(name) + b":"
+        if (codes == codes[0]).all() and (leads == leads[0]).all():
+            waiting += _label(key, table.strings.text(int(codes[0])), leading=bool(leads[0]))
+            continue
+        distinct, number = _distinct(codes)
+        pieces += [
+            texts([b"", waiting, waiting + key, waiting + b"," + key]),
+            _quoted(table.strings.texts(distinct)),
+        ]
+        absent = codes == 0
+        columns.append(np.where(absent, 1, np.where(leads, 2, 3)) + start)
+        columns.append(np.where(absent, 0, number + 4) + start)
+        start += 4 + distinct.size
+        waiting = b""
+    columns.append(np.full(len(table), start))
+    pieces.append(texts([waiting + b"}" + closing]))
+    return pa.concat_arrays(pieces), np.column_stack(columns)
 
 
 def label_sets(table: LabelTable, limit: int) -> bytes:
     """Return the first *limit* label sets as an array of JSON objects, sorted by their text."""
-    objects = label_objects(table)
-    first = take(objects, np.asarray(pc.sort_indices(objects))[:limit].astype(np.int64))
-    return b"".join((b"[", data(join(first, ","))[:-1], b"]"))
+    pieces, layout = label_pieces(table, b"", b",")
+    objects = rows_of(take(pieces, layout.reshape(-1)), layout.shape[1])
+    first = take(objects, pc.sort_indices(objects).to_numpy()[:limit])
+    return b"".join((b"[", data(first)[:-1], b"]"))
+
+
+def _label(key: bytes, value: str, *, leading: bool) -> bytes:
+    return (b"" if leading else b",") + key + orjson.dumps(value) if value else b""
 
 
 def _distinct(codes: Codes) -> tuple[Codes, Ints]:
     """Return the distinct codes, in no order, and which of them each code is."""
-    if codes.size and (codes == codes[0]).all():
-        return codes[:1], np.zeros(codes.size, np.int64)
     encoded = pa.array(codes).dictionary_encode()
-    return np.asarray(encoded.dictionary), np.asarray(encoded.indices).astype(np.int64)
+    return np.asarray(encoded.dictionary), np.asarray(encoded.indices)
 
 
 def _quoted(values: list[str]) -> Texts:
     """Return *values* as JSON strings."""
-    plain = texts(values)
-    characters = np.frombuffer(data(plain), np.uint8)
-    if ((characters < _PRINTABLE) | (characters == _QUOTE) | (characters == _BACKSLASH)).any():
-        return texts([orjson.dumps(value).decode() for value in values])
-    return join('"', plain, '"')
+    dump = orjson.dumps(values)
+    if b"\\" in dump:
+        return texts([orjson.dumps(value) for value in values])
+    # without escapes every quote begins or ends a value; the first one has begun
+    body = b'"' + dump[2:-2].replace(b'","', b'""') + b'"'
+    return ending(body, np.flatnonzero(np.frombuffer(body, np.uint8) == _QUOTE)[1::2] + 1)

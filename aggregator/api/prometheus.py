@@ -172,10 +172,10 @@ class PrometheusApi:
     ) -> Reply:
         body, cut = _rendered(result, limit, request)
         kind = result.kind.value.encode()
-        data = b"".join((b'{"resultType":"', kind, b'","result":', body, timing, b"}"))
         late = scope.warnings(request, self._freshness, self._store, result.reads, now_ms)
-        warnings = [*result.warnings, *late]
-        return success(data, [*warnings, *([CUT] if cut else [])], result.infos)
+        warnings = [*result.warnings, *late, *([CUT] if cut else [])]
+        data = (b'{"resultType":"', kind, b'","result":', *body, timing, b"}")
+        return success(*data, warnings=warnings, infos=result.infos)
 
     def _strings(
         self,
@@ -203,10 +203,10 @@ class PrometheusApi:
         start_ms, end_ms = parameters.span(request)
         reads = [Read(tuple(each), start_ms, min(end_ms, now_ms)) for each in selectors or ((),)]
         warnings = scope.warnings(request, self._freshness, self._store, reads, now_ms)
-        return success(data, [*warnings, *([CUT] if cut else [])])
+        return success(data, warnings=[*warnings, *([CUT] if cut else [])])
 
 
-def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[bytes, bool]:
+def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[encode.Parts, bool]:
     """Return the `result` part of an answer, and whether *limit* cut it."""
     if result.ranges is not None:
         cut = 0 < limit < len(result.ranges.labels)
@@ -219,9 +219,9 @@ def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[bytes,
             if result.matrix is None
             else f'"{encode.number(float(result.matrix.values[0, 0]))}"'
         )
-        return f"[{stamp},{value}]".encode(), False
+        return [f"[{stamp},{value}]".encode()], False
     if result.matrix is None:
-        return b"[]", False
+        return [b"[]"], False
     matrix, cut = _limited(result.matrix, limit)
     if result.kind is ResultKind.VECTOR:
         return encode.vector(matrix, result.steps.start_ms, request.budget), cut

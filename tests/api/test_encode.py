@@ -24,6 +24,14 @@ def _matrix(labels, values, present):
     )
 
 
+def _json(matrix, times=None, budget=None):
+    """Return the answer: of a range query at *times*, of an instant one without."""
+    budget = budget or Budget()
+    if times is None:
+        return b"".join(encode.vector(matrix, 1_500, budget))
+    return b"".join(encode.matrix(matrix, np.array(times), budget))
+
+
 def _wide(count):
     labels = [{"a": str(number)} if number % 3 else {} for number in range(count)]
     return labels, [[1]] * count, [[True]] * count
@@ -39,35 +47,39 @@ def _wide(count):
      (5e-324, "5e-324"), (math.nan, "NaN"), (math.inf, "+Inf"), (-math.inf, "-Inf")],
 )  # fmt: skip
 def test_number(value, text):
-    """A value is written as Prometheus writes it, one alone and among many."""
+    """A value is written as Prometheus writes it: one alone, among few, and among many."""
     assert encode.number(value) == str(text)
-    many = _matrix([{}], [[value] * 200], [[True] * 200])
-    body = encode.matrix(many, np.arange(200), Budget())
-    assert {each[1] for each in orjson.loads(body)[0]["values"]} == {str(text)}
+    for count in (1, 100, 5_000):
+        body = _json(_matrix([{}], [[value] * count], [[True] * count]), range(count))
+        assert {each[1] for each in orjson.loads(body)[0]["values"]} == {str(text)}
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.floats(), min_size=1, max_size=50))
 def test_every_float_comes_back(values):
     """What was written parses to the same value, and is the same text among few and many."""
-    many = values * 101
     texts = []
-    for each in (values, many):
+    for each in (values, values * 9, values * 3_001):
         matrix = _matrix([{"a": "b"}], [each], [[True] * len(each)])
-        body = encode.matrix(matrix, np.arange(len(each)), Budget())
+        body = _json(matrix, range(len(each)))
         texts.append([text for _, text in orjson.loads(body)[0]["values"]])
     np.testing.assert_array_equal([float(text) for text in texts[0]], values)
-    assert texts[1] == texts[0] * 101
+    assert texts[1:] == [texts[0] * 9, texts[0] * 3_001]
 
 
 @pytest.mark.parametrize(
-    ("time_ms", "text"),
-    [(0, "0"), (1, "0.001"), (-1_500, "-1.500"), (1_795_328_222_000, "1795328222"),
-     (1_795_328_222_120, "1795328222.120")],
+    ("times", "texts"),
+    [([0], ["0"]), ([-1_500, 1], ["-1.500", "0.001"]), ([-2_000, 5_000], ["-2", "5"]),
+     ([1_795_328_222_000], ["1795328222"]),
+     ([1_795_328_222_000, 1_795_328_222_120, 1_795_000_000_001],
+      ["1795328222", "1795328222.120", "1795000000.001"])],
 )  # fmt: skip
-def test_seconds(time_ms, text):
+def test_seconds(times, texts):
     """A time is written in seconds, with three decimals if there are any."""
-    assert encode.seconds(np.array([time_ms])).to_pylist() == [encode.second(time_ms)] == [text]
+    assert [encode.second(time) for time in times] == texts
+    points = ",".join(f'[{text},"0"]' for text in texts)
+    matrix = _matrix([{}], [[0] * len(times)], [[True] * len(times)])
+    assert _json(matrix, times).decode() == f'[{{"metric":{{}},"values":[{points}]}}]'
 
 
 def test_matrix():
@@ -75,7 +87,7 @@ def test_matrix():
     labels = [{"a": "x"}, {"a": "y"}, {"b": 'a "quoted" ünicode \\ value\n'}]
     present = [[True, False, True], [False] * 3, [False, True, False]]
     matrix = _matrix(labels, [[1, 2, math.nan], [4, 5, 6], [7, 8, 9]], present)
-    body = encode.matrix(matrix, np.array([1_000, 2_000, 3_500]), Budget())
+    body = _json(matrix, [1_000, 2_000, 3_500])
     assert orjson.loads(body) == [
         {"metric": {"a": "x"}, "values": [[1, "1"], [3.5, "NaN"]]},
         {"metric": labels[2], "values": [[2, "8"]]},
@@ -85,21 +97,36 @@ def test_matrix():
 def test_vector():
     """An instant vector has one value a series, and an empty one is an empty array."""
     matrix = _matrix([{}, {"a": "x"}], [[1], [2.5]], [[True], [True]])
-    assert encode.vector(matrix, 1_500, Budget()) == (
+    assert _json(matrix) == (
         b'[{"metric":{},"value":[1.500,"1"]},{"metric":{"a":"x"},"value":[1.500,"2.5"]}]'
     )
-    many = encode.vector(_matrix(*_wide(150)), 1_500, Budget())
-    assert (
-        many
-        == b"["
-        + b",".join(
-            encode.vector(_matrix([labels], [[1]], [[True]]), 1_500, Budget())[1:-1]
-            for labels in _wide(150)[0]
-        )
-        + b"]"
-    )
-    nothing = _matrix([{"a": "x"}], [[1]], [[False]])
-    assert encode.vector(nothing, 0, Budget()) == b"[]"
+    assert _json(_matrix([{"a": "x"}], [[1]], [[False]])) == b"[]"
+
+
+def _labels(draw):
+    """Return label sets that need escapes, miss labels, and share them."""
+    text = st.sampled_from(["x", "y", "", ",", '","', '"', "\\", "a\n", "ü", '{"metric":'])
+    return draw(st.lists(st.dictionaries(st.sampled_from(["a", 'b"', "c,"]), text), min_size=1))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_many_are_written_as_few(data):
+    """Whatever is absent, an answer of many series is made of the answers of each."""
+    labels = _labels(data.draw) * 90
+    steps = data.draw(st.integers(1, 3))
+    present = np.array(
+        data.draw(st.lists(st.lists(st.booleans(), min_size=steps, max_size=steps), min_size=1))
+        * len(labels)
+    )[: len(labels)]
+    values = np.arange(present.size).reshape(present.shape) * 0.5
+    times = [1_000 * step for step in range(steps)] if steps > 1 else None
+    alone = [
+        _json(_matrix([each], [value], [some]), times)[1:-1]
+        for each, value, some in zip(labels, values, present, strict=True)
+    ]
+    joined = b"[" + b",".join(filter(None, alone)) + b"]"
+    assert _json(_matrix(labels, values, present), times) == joined
 
 
 def test_ranges():
@@ -108,7 +135,7 @@ def test_ranges():
     samples = SeriesSamples(
         0, np.array([0, 2, 2, 3]), np.array([5_001, 6_000, 5_001]), np.array([1.0, 2.0, 3.0])
     )
-    assert orjson.loads(encode.ranges(table, samples, Budget())) == [
+    assert orjson.loads(b"".join(encode.ranges(table, samples, Budget()))) == [
         {"metric": {"a": "x"}, "values": [[5.001, "1"], [6, "2"]]},
         {"metric": {"a": "z"}, "values": [[5.001, "3"]]},
     ]
@@ -118,14 +145,14 @@ def test_large_answer_is_refused():
     """An answer above the byte budget is refused before it is written."""
     matrix = _matrix([{}], [np.zeros(1_000)], [[True] * 1_000])
     with pytest.raises(QueryExecutionError, match="MiB"):
-        encode.matrix(matrix, np.arange(1_000), Budget(max_bytes=10_000))
+        _json(matrix, range(1_000), Budget(max_bytes=10_000))
 
 
-def test_many_values_cross_the_chunks():
-    """An answer larger than one encoder call is the same as the sum of its parts."""
+def test_many_values_cross_the_blocks():
+    """An answer larger than one block is the same as the sum of its parts."""
     values = np.random.default_rng(1).normal(size=(3, 50_000))
     matrix = _matrix([{"a": str(i)} for i in range(3)], values, np.ones((3, 50_000), bool))
-    series = orjson.loads(encode.matrix(matrix, 1_000 * np.arange(50_000), Budget()))
+    series = orjson.loads(_json(matrix, 1_000 * np.arange(50_000)))
     assert [[float(text) for _, text in each["values"]] for each in series] == values.tolist()
 
 
