@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.model.arrays import Codes, Ids, Ints
+from aggregator.model.arrays import Bools, Codes, Ids, Ints
 from aggregator.model.labels import Strings
 from aggregator.store.lifetimes import UNPROVEN, Lifetimes, Span
 from aggregator.store.tables import Tables
@@ -19,14 +19,15 @@ _NO_IDS: Ids = np.empty(0, np.uint32)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Series that came together: `ids[starts[k]:starts[k + 1]]` have the value `codes[k]`.
+    """Series that came together: those of value `codes[k]` are `ids[begin(k):begin(k + 1)]`.
 
-    `codes` are different and ascend. `witness[k]` is one of the value's series, changed in place:
-    as long as it lives in the window that is asked about, the others need no look.
+    `codes` are different and ascend. `starts` is None if each value has one series. `witness[k]` is
+    one of the value's series, changed in place: as long as it lives in the window that is asked
+    about, the others need no look.
     """
 
     codes: Codes
-    starts: NDArray[np.int32]
+    starts: NDArray[np.int32] | None
     ids: Ids
     witness: Ids
 
@@ -37,45 +38,55 @@ class Segment:
         order = order[np.searchsorted(codes[order], 1) :]
         codes, ids = codes[order], ids[order]
         starts = np.append(np.flatnonzero(np.diff(codes, prepend=0)), codes.size).astype(np.int32)
-        different = codes[starts[:-1]]
-        # a value with one series has no other witness
-        witness = ids if different.size == ids.size else ids[starts[1:] - 1]
-        return Segment(different, starts, ids, witness)
+        if starts.size == codes.size + 1:
+            return Segment(codes, None, ids, ids)
+        return Segment(codes[starts[:-1]], starts, ids, ids[starts[1:] - 1])
+
+    def begin(self, places: Ints) -> Ints | NDArray[np.int32]:
+        """Return where the series of the values at *places* begin."""
+        return places if self.starts is None else self.starts[places]
+
+    def counts(self, places: Ints) -> Ints | NDArray[np.int32]:
+        """Return how many series the values at *places* have."""
+        return self.begin(places + 1) - self.begin(places)
 
     def merged(self, later: "Segment") -> "Segment":
         """Return both as one segment."""
-        codes = [np.repeat(each.codes, np.diff(each.starts)) for each in (self, later)]
+        codes = [np.repeat(s.codes, s.counts(np.arange(s.codes.size))) for s in (self, later)]
         return Segment.of(np.concatenate(codes), np.concatenate([self.ids, later.ids]))
+
+    def has(self, codes: Codes) -> Bools:
+        """Tell which of *codes* are there."""
+        places = np.minimum(np.searchsorted(self.codes, codes), self.codes.size - 1)
+        there: Bools = self.codes[places] == codes
+        return there
 
     def places(self, codes: Codes) -> Ints:
         """Return where *codes* are, those that are."""
-        places = np.searchsorted(self.codes, codes)
-        there = places < self.codes.size
-        there[there] = self.codes[places[there]] == codes[there]
-        found: Ints = places[there]
+        found: Ints = np.searchsorted(self.codes, codes[self.has(codes)])
         return found
 
     def rows(self, places: Ints) -> Ints:
         """Return which rows of `ids` belong to the values at *places*, value after value."""
-        counts = self.starts[places + 1] - self.starts[places]
+        counts = self.counts(places)
         ends = np.cumsum(counts, dtype=np.int64)
-        first = np.repeat(self.starts[places] - (ends - counts), counts)
+        first = np.repeat(self.begin(places) - (ends - counts), counts)
         found: Ints = np.arange(first.size) + first
         return found
 
-    def living(self, lives: Lifetimes, start_ms: int, end_ms: int) -> Codes:
-        """Return the values that a series has that may have a sample in [start_ms, end_ms]."""
+    def living(self, lives: Lifetimes, start_ms: int, end_ms: int) -> Bools:
+        """Tell which values a series has that may have a sample in [start_ms, end_ms]."""
         alive = lives.alive(self.witness, start_ms, end_ms)
         unsure = np.flatnonzero(~alive)
-        if unsure.size:
+        if unsure.size and self.starts is not None:
             rows = self.rows(unsure)
             living = np.where(lives.alive(self.ids[rows], start_ms, end_ms), rows, -1)
-            firsts = np.cumsum(np.append(0, np.diff(self.starts)[unsure[:-1]]))
+            firsts = np.cumsum(np.append(0, self.counts(unsure[:-1])))
             newest = np.maximum.reduceat(living, firsts)
             found = unsure[newest >= 0]
             self.witness[found] = self.ids[newest[newest >= 0]]
             alive[found] = True
-        return self.codes[alive]
+        return alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +109,24 @@ class Inverted:
 
     def extend(self, name: str, tables: Tables) -> None:
         """Take the series that came since the last call; callers take turns."""
-        fresh = tables.added(self._covered)
-        if not fresh.size:
+        came = tables.added(self._covered)
+        if not came.size:
             return
-        parts = list(tables.parts(np.sort(fresh)))
+        self._covered += came.size
+        parts = list(tables.parts(np.sort(came)))
         codes = np.concatenate([part.codes(name) for part in parts])
-        fresh_segment = Segment.of(codes, np.concatenate([part.ids for part in parts]))
-        segments = [*self._segments, *([fresh_segment] if fresh_segment.ids.size else [])]
+        fresh = Segment.of(codes, np.concatenate([part.ids for part in parts]))
+        if not fresh.ids.size:
+            return
+        held, answer = self._segments, self._answer
+        segments = [*held, fresh]
         while len(segments) > 1 and segments[-2].ids.size < _RATIO * segments[-1].ids.size:
             last = segments.pop()
             segments[-1] = segments[-1].merged(last)
-        if fresh_segment.ids.size:
-            self._segments = tuple(segments)
-        self._covered += fresh.size
+        self._segments = tuple(segments)
+        known = [segment.has(fresh.codes) for segment in held]
+        if answer.segments is held and held and np.logical_or.reduce(known).all():
+            self._answer = replace(answer, segments=self._segments)  # more series, no more values
 
     @property
     def size(self) -> int:
@@ -126,21 +142,19 @@ class Inverted:
         segments, answer = self._segments, self._answer
         if answer.segments is segments and answer.span.covers(start_ms, end_ms):
             return answer.texts
-        living = [each.living(lives, start_ms, end_ms) for each in segments]
-        all_live = sum(codes.size for codes in living) == sum(each.codes.size for each in segments)
-        if all_live and answer.segments is segments:
-            texts = answer.texts
-        else:
-            texts = sorted(self._strings.texts(_union(living)))
-        if all_live:
-            span = lives.span(np.concatenate([*(each.witness for each in segments), _NO_IDS]))
-            self._answer = _Answer(segments, texts, span)
+        alive = [each.living(lives, start_ms, end_ms) for each in segments]
+        living = _union([each.codes[yes] for each, yes in zip(segments, alive, strict=True)])
+        if living.size < _union([each.codes for each in segments]).size:
+            return sorted(self._strings.texts(living))
+        known = answer.segments is segments
+        texts = answer.texts if known else sorted(self._strings.texts(living))
+        proofs = [each.witness[yes] for each, yes in zip(segments, alive, strict=True)]
+        self._answer = _Answer(segments, texts, lives.span(np.concatenate([*proofs, _NO_IDS])))
         return texts
 
     def count(self, codes: Codes) -> int:
         """Return how many series have one of the values *codes*."""
-        counts = [(each, each.places(codes)) for each in self._segments]
-        return sum(int((s.starts[at + 1] - s.starts[at]).sum()) for s, at in counts)
+        return sum(int(each.counts(each.places(codes)).sum()) for each in self._segments)
 
     def ids(self, codes: Codes) -> Ids:
         """Return the series that have one of the values *codes*, ascending."""
