@@ -79,6 +79,7 @@ class Authenticator:
             for number, token in enumerate(settings.tokens)
         ]
         _check_distinct(self._tokens)
+        self._anonymous = Caller(ANONYMOUS, Role.OPERATOR if settings.on_loopback else Role.VIEWER)
         external = settings.external_url
         self._external = None if external is None else _origin(str(external))
         self._hosts = {host.lower() for host in settings.hosts}
@@ -97,8 +98,7 @@ class Authenticator:
             return Caller(user, proxy.role) if user else None
         if self._settings.tokens or proxy is not None:
             return None
-        role = Role.OPERATOR if self._settings.on_loopback else Role.VIEWER
-        return Caller(ANONYMOUS, role)
+        return self._anonymous
 
     def knows_host(self, header: str) -> bool:
         """Tell whether the Host header names us; a name that an attacker can point here does not.
@@ -118,6 +118,8 @@ class Authenticator:
         return place == self._external or origin.lower().partition("//")[2] == host_header.lower()
 
     def _by_token(self, secret: bytes) -> Caller | None:
+        if not self._tokens:
+            return None
         digest = sha256(secret).digest()
         found = [  # every token is compared, so that time tells nothing
             caller

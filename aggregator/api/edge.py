@@ -176,6 +176,8 @@ def _budget(limits: QueryLimits) -> Budget:
 
 
 def _pairs(encoded: bytes) -> list[tuple[str, str]]:
+    if not encoded:
+        return []
     try:
         text = encoded.decode("utf-8", "replace")
         return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
