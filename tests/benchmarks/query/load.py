@@ -58,10 +58,14 @@ class Connection:
         self._writer.close()
 
 
+def moment(number: int, turn: int, now: int) -> int:
+    """Return the time at which a client looks: within a minute, at another second each turn."""
+    return now - (number + 23 * turn) % 60
+
+
 async def client(number: int, base: str, prefix: str, deadline: float, now: int) -> Seen:
     """Refresh until *deadline* (monotonic); a refresh that has begun is finished."""
     parts, seen = urlsplit(base), Seen()
-    asks = refresh(parts.netloc, prefix, number, now)
     connections = [
         Connection(*await asyncio.open_connection(parts.hostname, parts.port, limit=2**20))
         for _ in range(CONNECTIONS)
@@ -73,7 +77,7 @@ async def client(number: int, base: str, prefix: str, deadline: float, now: int)
 
     while time.monotonic() < deadline:
         begun = time.perf_counter()
-        waiting = list(asks)
+        waiting = refresh(parts.netloc, prefix, number, moment(number, len(seen.refreshes), now))
         await asyncio.gather(*(worker(connection, waiting) for connection in connections))
         seen.refreshes.append(1000 * (time.perf_counter() - begun))
     for connection in connections:

@@ -77,7 +77,8 @@ def _asks(host: str, base: str, who: str, now: int) -> Iterator[Ask]:
         target = f"{base}/label/{label}/values?{urlencode(span)}"
         yield Ask("label", f"GET {target} HTTP/1.1\r\n{head}\r\n".encode())
     for query, hours in _RANGES:
-        window = {"start": str(now - hours * _HOUR), "end": str(now), "step": str(_STEP)}
+        end = now // _STEP * _STEP  # Grafana aligns ranges to steps, nothing else
+        window = {"start": str(end - hours * _HOUR), "end": str(end), "step": str(_STEP)}
         yield post("range", "query_range", {"query": query.replace("$who", who), **window})
     for query in _INSTANTS:
         moment = {"query": query.replace("$who", who), "time": str(now)}
