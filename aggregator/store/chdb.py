@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,9 @@ from aggregator.store.pages import LIMIT_BYTES, Pages
 from aggregator.store.pool import Pool
 from aggregator.store.postings import PostingsTable
 from aggregator.store.process import release_memory
-from aggregator.store.reading import SampleReader, Spacing, in_order
+from aggregator.store.reading import SampleReader, Spacing
 from aggregator.store.seriesrows import SeriesRows
+from aggregator.store.stretches import as_block, joined
 from aggregator.store.warming import Warming
 
 _END_MS = 5_662_310_400_000  # 2149-06-07: later days do not fit the tables
@@ -149,30 +151,30 @@ class ChdbStore:
         rest = ids[done:]
         again = self._read_again(rest, start_ms, end_ms, budget) if rest.size else None
         if again is not None:
-            yield _series_run(done, rest, again)
+            yield _moved(again, done)
             return
-        for first, wanted, block in self._samples.runs(rest, start_ms, end_ms, budget):
+        for run in self._samples.runs(rest, start_ms, end_ms, budget):
             _READ.inc()
-            yield _series_run(done + first, wanted, block)
+            yield _moved(run, done)
 
     def _read_again(
         self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
-    ) -> SampleBlock | None:
+    ) -> SeriesSamples | None:
         """Return the samples from pages and head, None if they do not have them all."""
         until_ms = min(end_ms, self._pages.settled_ms)
         if until_ms <= start_ms or not self._pages.suits(ids, start_ms, until_ms):
             return None
-        if until_ms < end_ms and not self._head.holds(self._lives, ids, until_ms):
-            return None
+        newer = []
+        if until_ms < end_ms:
+            newer = self._head.all_of(self._lives, ids, until_ms, end_ms)
+            if not newer:
+                return None
         settled = self._pages.read(ids, start_ms, until_ms, budget)
-        if settled is None or until_ms == end_ms:
-            return settled
-        parts, covered = [settled], 0
-        for run in self._head.runs(self._lives, ids, until_ms, end_ms, budget):
-            of = ids[run.first_row : run.first_row + run.count]
-            parts.append(SampleBlock(np.repeat(of, np.diff(run.offsets)), run.times, run.values))
-            covered += run.count
-        return in_order(SampleBlock.concat(parts)) if covered == ids.size else None
+        if settled is None:
+            return None
+        samples = joined([*settled, *newer], ids.size)
+        budget.spend_samples(samples.times.size)
+        return samples
 
     def newest(
         self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
@@ -198,7 +200,7 @@ class ChdbStore:
         start_ms, end_ms = call.start_ms - call.range_ms, call.end_ms
         again = self._read_again(ids, start_ms, end_ms, budget)
         if again is not None:  # numpy is faster than to read them
-            yield GridSamples(np.arange(ids.size), _series_run(0, ids, again))
+            yield GridSamples(np.arange(ids.size), again)
             return
 
         def samples(wanted: Ids) -> Iterator[SeriesSamples]:
@@ -269,8 +271,9 @@ class ChdbStore:
         verdicts = np.full(len(block), Verdict.NEW, np.int8)
         ids, start, end = np.unique(block.ids), block.times.min() - 1, block.times.max()
         budget = Budget(max_samples=1 << 62)
-        runs = self._samples.runs(ids, int(start), int(end), budget)
-        for _, wanted, stored in runs:
+        for run in self._samples.runs(ids, int(start), int(end), budget):
+            stored = as_block(ids, run)
+            wanted = ids[run.first_row : run.first_row + run.count]
             low = int(np.searchsorted(block.ids, wanted[0]))
             high = int(np.searchsorted(block.ids, wanted[-1], side="right"))
             part = block.take(np.arange(low, high))
@@ -317,7 +320,6 @@ class ChdbStore:
                 self._pool.execute(statement, {})
 
 
-def _series_run(first_row: int, ids: Ids, block: SampleBlock) -> SeriesSamples:
-    """Return the sorted *block* as the samples of *ids*."""
-    offsets = np.append(np.searchsorted(block.ids, ids), len(block)).astype(np.int64)
-    return SeriesSamples(first_row, offsets, block.times, block.values)
+def _moved(run: SeriesSamples, rows: int) -> SeriesSamples:
+    """Return *run* as that of series that stand *rows* further on."""
+    return replace(run, first_row=run.first_row + rows) if rows else run

@@ -16,11 +16,7 @@ Column: TypeAlias = "pa.ChunkedArray[Any]"
 def numbers(column: Column) -> NDArray[Any]:
     """Return a copy of a column of numbers that has no nulls."""
     dtype = column.type.to_pandas_dtype()
-    parts = [
-        np.frombuffer(memoryview(chunk.buffers()[1] or b""), dtype)[chunk.offset :][: len(chunk)]
-        for chunk in column.chunks
-    ]
-    return np.concatenate([*parts, np.empty(0, dtype)])
+    return np.concatenate([*map(_view, column.chunks), np.empty(0, dtype)])
 
 
 def cells(column: Column, width: int) -> tuple[Floats, Bools]:
@@ -54,11 +50,13 @@ def flags(column: "pa.BooleanArray | pa.BooleanScalar") -> Bools:
     return flags
 
 
-def sample_block(table: pa.Table) -> SampleBlock:
-    """Return the columns `id`, `time` and `value` as a block."""
-    return SampleBlock(
-        numbers(table.column("id")), numbers(table.column("time")), numbers(table.column("value"))
-    )
+def sample_blocks(table: pa.Table) -> list[SampleBlock]:
+    """Return the columns `id`, `time` and `value` as blocks that refer to the table's memory."""
+    return [
+        SampleBlock(*map(_view, batch.columns))
+        for batch in table.select(["id", "time", "value"]).to_batches()
+        if batch.num_rows
+    ]
 
 
 def sample_table(block: SampleBlock) -> pa.Table:
@@ -69,3 +67,9 @@ def sample_table(block: SampleBlock) -> pa.Table:
 def table(**columns: Any) -> pa.Table:  # noqa: ANN401  arrays and sequences alike
     """Return columns (arrays of numbers, strings, Arrow arrays) as a table."""
     return pa.table({name: pa.array(column) for name, column in columns.items()})
+
+
+def _view(chunk: "pa.Array[Any]") -> NDArray[Any]:
+    """Return an array of numbers that has no nulls, without a copy."""
+    dtype = chunk.type.to_pandas_dtype()
+    return np.frombuffer(memoryview(chunk.buffers()[1] or b""), dtype)[chunk.offset :][: len(chunk)]

@@ -115,6 +115,10 @@ class Grid:
         while not plan.at_end:
             run = plan.begin()
             answer = self._pool.read(ask(run.wanted, run.limit), budget)
-            if plan.complete(run, int(numbers(answer.column("taken")).sum())):
-                _SERVED.inc()
-                yield run.position, run.wanted, answer
+            taken = int(numbers(answer.column("taken")).sum())
+            if taken >= run.limit:
+                plan.begin_again(run)
+                continue
+            plan.complete(run, taken)
+            _SERVED.inc()
+            yield run.position, run.wanted, answer

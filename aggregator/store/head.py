@@ -74,10 +74,22 @@ class Head:
             _SERVED.inc()
             yield _series_samples(first, run)
 
-    def holds(self, lives: Callable[[], Lifetimes], ids: Ids, start_ms: int) -> bool:
-        """Tell whether all samples of *ids* later than *start_ms* are in memory."""
+    def all_of(
+        self, lives: Callable[[], Lifetimes], ids: Ids, start_ms: int, end_ms: int
+    ) -> list[Run]:
+        """Return the samples in (start_ms, end_ms] of *ids* (ascending), as one run.
+
+        Returns none if not everything is in memory, or the series are too many to wait for.
+        """
+        if ids.size > _RUN_SERIES:
+            return []
         with self._lock:
-            return self._complete(lives(), ids, start_ms)[0] is not None
+            rows, start = self._complete(lives(), ids, start_ms)
+            if rows is None:
+                return []
+            run = self._rings.between(rows, start, max(start, min(end_ms, _FAR_MS)))
+        _SERVED.inc()
+        return [run]
 
     def newest(
         self,
@@ -175,9 +187,9 @@ class Head:
         Also returns where the answer is to start.
         """
         start_ms = max(start_ms, self._from_ms - 1, -_FAR_MS)
-        rows = lives.rows(ids)
-        if lives.epoch != self._epoch or not rows.size:
+        if lives.epoch != self._epoch or not ids.size:
             return None, start_ms
+        rows = lives.rows_of(ids)
         if rows.min() < 0 or rows.max() >= self._rings.rows:
             return None, start_ms
         complete = bool((self._floor[rows] <= start_ms).all())

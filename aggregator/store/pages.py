@@ -20,7 +20,9 @@ from aggregator.model.arrays import Floats, Ids, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.samples import SampleBlock
 from aggregator.store.blocks import BLOCK_BITS, BLOCK_SIZE
-from aggregator.store.reading import SampleReader, Spacing, in_order
+from aggregator.store.reading import SampleReader, Spacing
+from aggregator.store.rings import Run
+from aggregator.store.stretches import as_block
 
 PAGE_MS = 3_600_000
 _SETTLED_AFTER_MS = 300_000
@@ -80,33 +82,27 @@ class Pages:
         """Tell whether the samples in (start_ms, end_ms] of *ids* are few enough to be kept."""
         if not self._limit or start_ms < 0:
             return False
-        blocks = np.unique(ids >> np.uint32(BLOCK_BITS)).size
-        hours = (end_ms - 1) // PAGE_MS - start_ms // PAGE_MS + 1
-        return blocks * hours * BLOCK_SIZE * self._spacing.samples(PAGE_MS) <= _MOST_SAMPLES
+        pages = len(_blocks(ids)) * len(_hours(start_ms, end_ms))
+        return pages * BLOCK_SIZE * self._spacing.samples(ids, PAGE_MS) <= _MOST_SAMPLES
 
-    def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> SampleBlock | None:
-        """Return the samples in (start_ms, end_ms] of *ids* (ascending), sorted.
+    def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> list[Run] | None:
+        """Return the samples in (start_ms, end_ms] of *ids* (ascending), hour after hour.
 
         *end_ms* is settled, and they suit. Returns None where the disk is the better place to ask.
         """
-        blocks, firsts = np.unique(ids >> np.uint32(BLOCK_BITS), return_index=True)
-        hours = range(start_ms // PAGE_MS, (end_ms - 1) // PAGE_MS + 1)
-        found = self._pages(blocks.tolist(), hours, end_ms, ids.size, budget)
+        blocks, hours = _blocks(ids), _hours(start_ms, end_ms)
+        found = self._pages([block for block, _ in blocks], hours, end_ms, ids.size, budget)
         if found is None:
             return None
-        bounds = np.append(firsts, ids.size).tolist()
-        parts = [
-            _of_series(found[block, hour], hour * PAGE_MS, ids[low:high])
-            for hour in hours
-            for block, low, high in zip(blocks.tolist(), bounds[:-1], bounds[1:], strict=True)
-        ]
-        whole = SampleBlock.concat(parts)
-        inside = (whole.times > start_ms) & (whole.times <= end_ms)
-        if not inside.all():
-            whole = whole.take(inside)
-        budget.spend_samples(len(whole))
+        runs = []
+        for hour in hours:
+            first_ms = hour * PAGE_MS
+            runs += [
+                _of_series(found[block, hour], first_ms, ids[rows], start_ms, end_ms)
+                for block, rows in blocks
+            ]
         _SERVED.inc()
-        return in_order(whole)
+        return runs
 
     def wrote(self, block: SampleBlock) -> None:
         """Drop what *block*, which has just been stored, makes incomplete."""
@@ -176,10 +172,9 @@ class Pages:
     ) -> dict[Key, Page]:
         ids = (np.array(blocks)[:, None] << BLOCK_BITS) + np.arange(BLOCK_SIZE)
         start_ms, until_ms = hours.start * PAGE_MS, min(hours.stop * PAGE_MS, end_ms)
-        runs = self._samples.runs(
-            ids.ravel().astype(np.uint32), start_ms, until_ms, budget, counted=False
-        )
-        read = SampleBlock.concat([block for _, _, block in runs])
+        wanted = ids.ravel().astype(np.uint32)
+        runs = self._samples.runs(wanted, start_ms, until_ms, budget, counted=False)
+        read = SampleBlock.concat([as_block(wanted, run) for run in runs])
         hour_of = (read.times - 1) // PAGE_MS - hours.start
         order = np.argsort(hour_of, kind="stable")  # the hours one after the other, each sorted
         read, hour_of = read.take(order), hour_of[order]
@@ -211,13 +206,32 @@ class Pages:
             self._size -= page.size
 
 
-def _of_series(page: Page, start_ms: int, ids: Ids) -> SampleBlock:
-    """Return the samples of *ids*, which are of the page's block, sorted."""
-    rows = (ids & np.uint32(BLOCK_SIZE - 1)).astype(np.int64)
+def _blocks(ids: Ids) -> list[tuple[int, slice]]:
+    """Return the blocks of *ids* (ascending, not empty), and which of the ids are of each."""
+    first, last = int(ids[0]) >> BLOCK_BITS, int(ids[-1]) >> BLOCK_BITS
+    if first == last:
+        return [(first, slice(0, ids.size))]
+    blocks, firsts = np.unique(ids >> np.uint32(BLOCK_BITS), return_index=True)
+    rows = map(slice, firsts.tolist(), [*firsts.tolist()[1:], ids.size])
+    return list(zip(blocks.tolist(), rows, strict=True))
+
+
+def _hours(start_ms: int, end_ms: int) -> range:
+    """Return the hours that have a part of (start_ms, end_ms]."""
+    return range(start_ms // PAGE_MS, (end_ms - 1) // PAGE_MS + 1)
+
+
+def _of_series(page: Page, first_ms: int, ids: Ids, start_ms: int, end_ms: int) -> Run:
+    """Return what *page*, which begins at *first_ms*, has of *ids* in (start_ms, end_ms]."""
+    rows = ids & np.uint32(BLOCK_SIZE - 1)
     lows = page.offsets[rows]
-    counts = page.offsets[rows + 1] - lows
+    counts = page.offsets[rows + np.uint32(1)] - lows
     ends = np.cumsum(counts)
-    places = np.repeat(lows - (ends - counts), counts) + np.arange(int(counts.sum()))
-    return SampleBlock(
-        np.repeat(ids, counts), start_ms + page.after[places].astype(np.int64), page.values[places]
-    )
+    places = np.repeat(lows - ends + counts, counts)
+    places += np.arange(places.size)
+    times = page.after[places] + np.int64(first_ms)
+    if start_ms > first_ms or end_ms < page.until_ms:
+        inside = np.flatnonzero((times > start_ms) & (times <= end_ms))
+        counts = np.diff(np.searchsorted(inside, ends), prepend=0)
+        times, places = times[inside], places[inside]
+    return Run(counts, times, page.values[places])

@@ -33,14 +33,14 @@ _OPTIONS = (
     f"?max_server_memory_usage={_SERVER_MEMORY_BYTES}&mark_cache_size={64 << 20}"
     f"&primary_index_cache_size={64 << 20}"
 )
-_CORES = os.cpu_count() or 1
+CORES = os.cpu_count() or 1
 _TIMED_OUT, _OUT_OF_MEMORY, _CANCELLED, _NO_SPACE = 159, 241, 394, 243
 
 
 class Pool:
     """The engine on one directory; every method may be called from any thread."""
 
-    def __init__(self, directory: Path, readers: int = _CORES + 2) -> None:
+    def __init__(self, directory: Path, readers: int = CORES + 2) -> None:
         self._directory = directory
         self._dsn = f"{directory.resolve()}{_OPTIONS}"
         self._writing = threading.Lock()
@@ -62,8 +62,8 @@ class Pool:
         """Run an insert that selects from `Python(rows)`; on return its rows are durable."""
         self.execute(text, {})
 
-    def read(self, statement: Statement, budget: Budget) -> pa.Table:
-        """Run a query within *budget* on a connection that may only read.
+    def read(self, statement: Statement, budget: Budget, threads: int = CORES) -> pa.Table:
+        """Run a query within *budget* on a connection that may only read, on so many *threads*.
 
         Raises `QueryTimeoutError` (also when cancelled) and `QueryExecutionError` when the
         budget is spent.
@@ -74,7 +74,7 @@ class Pool:
                 "query waited too long for others to end; try again, or ask for less"
             )
         try:
-            return self._read(statement, budget)
+            return self._read(statement, budget, threads)
         finally:
             self._free.release()
 
@@ -83,13 +83,13 @@ class Pool:
         with self._writing:
             self._writer.close()
 
-    def _read(self, statement: Statement, budget: Budget) -> pa.Table:
+    def _read(self, statement: Statement, budget: Budget, threads: int) -> pa.Table:
         token = f"/* query {next(self._tokens)} */"
         connection = self._connect()
         forget = budget.on_cancel(lambda: self._kill(token))
         try:
             connection.query(
-                f"set {READER_SETTINGS}, max_threads={_CORES}, "
+                f"set {READER_SETTINGS}, max_threads={threads}, "
                 f"max_memory_usage={budget.max_bytes}, "
                 f"max_execution_time={max(budget.remaining_seconds, 0.001):.3f}, readonly=1"
             )

@@ -1,62 +1,78 @@
 """Reads samples from the embedded store in runs that are small enough to hold."""
 
-from collections import deque
+import math
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
-import numpy as np
-
-from aggregator.model.arrays import Ids, Ints
+from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
-from aggregator.model.samples import SampleBlock
+from aggregator.model.samples import SeriesSamples
 from aggregator.store import sql
-from aggregator.store.columns import sample_block
-from aggregator.store.conflicts import settled
-from aggregator.store.pool import Pool
+from aggregator.store.blocks import BLOCK_BITS
+from aggregator.store.columns import sample_blocks
+from aggregator.store.pool import CORES, Pool
 from aggregator.store.process import release_memory
+from aggregator.store.stretches import Stretches, assembled
 
-# A statement costs as much as 100,000 samples; the run in work and the next ones are all held.
+# A statement costs as much as some 250,000 samples. Two are answered at a time, each by one thread.
 _FEWEST_SAMPLES = 200_000
-_RUN_SAMPLES = 700_000
+_STATEMENT_SAMPLES = 700_000
 _READERS = 2
+_THREADS = max(1, CORES // _READERS)
+_RUNS = 2
+# The run in work and the next one are held. It takes from each stretch of the sort key one granule
+# of the table that mostly holds other series, so over many of them it is to be larger.
+_RUN_SAMPLES = 1_400_000
+_MOST_SAMPLES = 4_500_000
 _RUN_SERIES = 8_000
-_MANY_RUNS = 4  # leave some hundred MB of free memory
+_KEY_MS, _KEY_SAMPLES = 14_400_000, 3 * 8_192
+_PORTION_SAMPLES = 500_000  # what is worked through at once should stay in the processor's cache
+_MANY_SAMPLES = 2_800_000  # leave some hundred MB of free memory
 _NO_LIMIT = 1 << 62
 _END_OF_TIME_MS = 5_662_310_400_000  # 2149-06-07: the last day the tables can tell
-_SPACING_MS = (1_000.0, 60_000.0)
+_SPACING_MS = (1_000.0, 600_000.0)
+_SPACINGS = 4_096
 
-# how many rows were read, and what is left of them when each sample is there once
-Rows: TypeAlias = tuple[int, SampleBlock]
-SampleRun: TypeAlias = tuple[int, Ids, SampleBlock]
+# how many rows each statement may give, and what they give
+Begun: TypeAlias = tuple[int, list[Future[list[Stretches]]]]
 
 
 class Spacing:
-    """How far apart a series' samples were in what was read last, to guess what comes next.
+    """How far apart samples were in what was read last of a block of ids, to guess what comes next.
 
     A wrong guess, or two threads that guess at once, cost time only: runs have a limit.
     """
 
     def __init__(self) -> None:
-        self._milliseconds = 10_000.0
+        self._milliseconds: OrderedDict[int, float] = OrderedDict()
+        self._last = 10_000.0
 
-    def samples(self, span_ms: int) -> float:
-        """Return how many samples a series may have in *span_ms*."""
-        return max(1.0, span_ms / self._milliseconds)
+    def samples(self, ids: Ids, span_ms: int) -> float:
+        """Return how many samples each of *ids* (not empty) may have in *span_ms*."""
+        block = int(ids[0]) >> BLOCK_BITS
+        return max(1.0, span_ms / self._milliseconds.get(block, self._last))
 
-    def learn(self, span_ms: int, per_series: float) -> None:
-        """Take note that a series had *per_series* samples in *span_ms*."""
+    def learn(self, ids: Ids, span_ms: int, per_series: float) -> None:
+        """Take note that each of *ids* had *per_series* samples in *span_ms*."""
         least, most = _SPACING_MS
-        self._milliseconds = min(max(span_ms / max(per_series, 1.0), least), most)
+        self._last = min(max(span_ms / max(per_series, 1.0), least), most)
+        block = int(ids[0]) >> BLOCK_BITS
+        self._milliseconds[block] = self._last
+        while len(self._milliseconds) > _SPACINGS:
+            self._milliseconds.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Some series to read: where the first stands among all, their ids, samples at most."""
+    """Some series to read: the first one's place among all, their ids, samples thought and most."""
 
     position: int
     wanted: Ids
+    thought: int
     limit: int
 
 
@@ -68,7 +84,7 @@ class RunPlan:
     ) -> None:
         self._ids, self._span_ms, self._spacing = ids, span_ms, spacing
         self._target, self._most_series = target, most_series
-        self._per_series = spacing.samples(span_ms)
+        self._per_series = spacing.samples(ids, span_ms)
         self._position = 0
 
     @property
@@ -80,21 +96,23 @@ class RunPlan:
         """Return the next run."""
         count = int(min(self._most_series, max(1, self._target / self._per_series)))
         wanted = self._ids[self._position : self._position + count]
-        run = Run(self._position, wanted, 2 * self._target if wanted.size > 1 else _NO_LIMIT)
+        run = Run(
+            self._position,
+            wanted,
+            int(wanted.size * self._per_series),
+            2 * self._target if wanted.size > 1 else _NO_LIMIT,
+        )
         self._position += wanted.size
         return run
 
-    def complete(self, run: Run, samples: int) -> bool:
-        """Tell whether *run*, of which *samples* were read, is complete.
+    def begin_again(self, run: Run) -> None:
+        """Take *run*, which has too many samples, and all after it back, to be made smaller."""
+        self._position, self._per_series = run.position, self._per_series * 4
 
-        If not, it and all after it are begun again, smaller.
-        """
-        if samples >= run.limit:
-            self._position, self._per_series = run.position, self._per_series * 4
-            return False
+    def complete(self, run: Run, samples: int) -> None:
+        """Take note that *run* has so many *samples*."""
         self._per_series = max(1.0, samples / run.wanted.size)
-        self._spacing.learn(self._span_ms, self._per_series)
-        return True
+        self._spacing.learn(run.wanted, self._span_ms, self._per_series)
 
 
 class SampleReader:
@@ -105,78 +123,86 @@ class SampleReader:
 
     def runs(
         self, ids: Ids, start_ms: int, end_ms: int, budget: Budget, *, counted: bool = True
-    ) -> Iterator[SampleRun]:
-        """Yield (position, ids, their samples in (start_ms, end_ms], sorted) run after run.
+    ) -> Iterator[SeriesSamples]:
+        """Yield the samples in (start_ms, end_ms] of *ids*, run after run.
 
-        The next runs are read while the caller works on one. Unless *counted* the samples are not
+        The next run is read while the caller works on one. Unless *counted* the samples are not
         those of the query.
         """
+        if not ids.size:
+            return
         start_ms, end_ms = max(start_ms, -1), max(min(end_ms, _END_OF_TIME_MS), -1)
-        span_ms = end_ms - start_ms
-        share = int(self._spacing.samples(span_ms) * ids.size / _READERS) + 1
-        target = min(max(share, _FEWEST_SAMPLES), _RUN_SAMPLES)
-        plan = RunPlan(ids, span_ms, self._spacing, target=target, most_series=_RUN_SERIES)
+        readers = ThreadPoolExecutor(_READERS)
 
-        def read(run: Run) -> Rows:
-            statement = sql.samples_of(run.wanted, start_ms, end_ms, run.limit)
-            block = sample_block(self._pool.read(statement, budget))
-            return len(block), in_order(block)
+        def read(window: tuple[int, int], run: Run, limit: int) -> list[Stretches]:
+            statement = sql.samples_of(run.wanted, *window, limit)
+            answer = self._pool.read(statement, budget, _THREADS)
+            return [Stretches.of(block) for block in sample_blocks(answer)]
+
+        def begin(run: Run) -> Begun:
+            windows = _windows(start_ms, end_ms, run.thought)
+            limit = run.limit // len(windows)
+            return limit, [readers.submit(read, window, run, limit) for window in windows]
 
         done = 0
         try:
-            with ThreadPoolExecutor(_READERS) as readers:
-                for run, block in _in_turn(plan, readers, read):
-                    done += 1
-                    budget.spend_samples(len(block) if counted else 0)
-                    yield run.position, run.wanted, block
+            for run, parts in _in_turn(self._plan(ids, end_ms - start_ms), begin):
+                whole = assembled(run.position, run.wanted, parts)
+                parts.clear()  # the engine's memory is needed for the next ones
+                done += whole.times.size
+                budget.spend_samples(whole.times.size if counted else 0)
+                yield from _portions(whole)
         finally:
-            if done >= _MANY_RUNS:
+            readers.shutdown(cancel_futures=True)
+            if done >= _MANY_SAMPLES:
                 release_memory()
 
+    def _plan(self, ids: Ids, span_ms: int) -> RunPlan:
+        thought = self._spacing.samples(ids, span_ms) * ids.size
+        most = min(max(_RUN_SAMPLES, span_ms // _KEY_MS * _KEY_SAMPLES), _MOST_SAMPLES)
+        target = int(max(thought / math.ceil(thought / most), _FEWEST_SAMPLES)) + 1
+        return RunPlan(ids, span_ms, self._spacing, target=target, most_series=_RUN_SERIES)
 
-def _in_turn(
-    plan: RunPlan, readers: Executor, read: Callable[[Run], Rows]
-) -> Iterator[tuple[Run, SampleBlock]]:
-    """Yield the runs of *plan* in order; the next ones are being read meanwhile."""
-    begun: deque[tuple[Run, Future[Rows]]] = deque()
+
+def _in_turn(plan: RunPlan, begin: Callable[[Run], Begun]) -> Iterator[tuple[Run, list[Stretches]]]:
+    """Yield the runs of *plan* in order; the next one is being read meanwhile."""
+    begun: deque[tuple[Run, Begun]] = deque()
     while begun or not plan.at_end:
-        while len(begun) < _READERS and not plan.at_end:
+        while len(begun) < _RUNS and not plan.at_end:
             run = plan.begin()
-            begun.append((run, readers.submit(read, run)))
-        run, reading = begun.popleft()
-        count, block = reading.result()
-        if plan.complete(run, count):
-            yield run, block
+            begun.append((run, begin(run)))
+        run, (limit, reading) = begun.popleft()
+        answers = [answer.result() for answer in reading]
+        counts = [sum(len(part.block) for part in answer) for answer in answers]
+        if max(counts) < limit:
+            plan.complete(run, sum(counts))
+            yield run, [part for answer in answers for part in answer]
         else:
+            plan.begin_again(run)
+            for _, (_, unneeded) in begun:
+                for answer_of in unneeded:
+                    answer_of.cancel()
             begun.clear()
 
 
-def in_order(block: SampleBlock) -> SampleBlock:
-    """Sort *block* by series and time, and leave one sample of those that it has twice.
-
-    A sample is twice in the table when a real value replaced a stale marker, or when an insert was
-    repeated; merges of the table keep the later one, which is the same choice.
-    """
-    breaks = _breaks(block)
-    if not (block.ids[breaks] > block.ids[breaks - 1]).all():
-        block = _stretches_sorted(block, np.concatenate([np.zeros(1, np.int64), breaks]))
-        breaks = _breaks(block)
-    together = (block.ids[breaks] > block.ids[breaks - 1]).all()
-    return block if together else settled(block)[0]
+def _windows(start_ms: int, end_ms: int, samples: int) -> list[tuple[int, int]]:
+    """Cut (start_ms, end_ms] where the sort key changes, for statements of about equal size."""
+    count = -(-samples // _STATEMENT_SAMPLES)
+    if samples > 2 * _FEWEST_SAMPLES:
+        count = max(count, _READERS)
+    cuts = {start_ms + (end_ms - start_ms) * place // count for place in range(1, count)}
+    edges = sorted({cut - cut % _KEY_MS - 1 for cut in cuts})
+    edges = [start_ms, *(edge for edge in edges if edge > start_ms), end_ms]
+    return list(pairwise(edges))
 
 
-def _breaks(block: SampleBlock) -> Ints:
-    """Return the rows that are of another series than the row before, or not later than it."""
-    apart = block.ids[1:] != block.ids[:-1]
-    apart |= block.times[1:] <= block.times[:-1]
-    return np.flatnonzero(apart) + 1
-
-
-def _stretches_sorted(block: SampleBlock, starts: Ints) -> SampleBlock:
-    """Bring the stretches of *block* that begin at *starts* in order of series and first time."""
-    order = np.lexsort((block.times[starts], block.ids[starts]))
-    lengths = np.diff(starts, append=len(block))[order]
-    ends = np.cumsum(lengths)
-    rows = np.repeat(starts[order] - (ends - lengths), lengths) + np.arange(len(block))
-    ids = np.repeat(block.ids[starts[order]], lengths)
-    return SampleBlock(ids, block.times[rows], block.values[rows])
+def _portions(run: SeriesSamples) -> Iterator[SeriesSamples]:
+    """Yield *run* in parts of which each step of the work fits the processor's cache."""
+    count = min(run.count, run.times.size // _PORTION_SAMPLES + 1)
+    edges = [run.count * place // count for place in range(count + 1)]
+    for low, high in pairwise(edges):
+        offsets = run.offsets[low : high + 1]
+        samples = slice(int(offsets[0]), int(offsets[-1]))
+        yield SeriesSamples(
+            run.first_row + low, offsets - offsets[0], run.times[samples], run.values[samples]
+        )

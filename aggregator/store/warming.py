@@ -56,10 +56,9 @@ class Warming:
         ids, rows = ids[lacking], rows[lacking]
         budget = Budget(max_samples=1 << 62)
         end_ms = int(lives.last[rows].max(initial=self._from_ms))
-        for first, wanted, block in self._samples.runs(ids, self._from_ms, end_ms, budget):
-            counts = np.diff(np.append(np.searchsorted(block.ids, wanted), len(block)))
-            run = Run(counts, block.times, block.values)
-            self._head.fill(rows[first : first + wanted.size], run, self._from_ms)
+        for read in self._samples.runs(ids, self._from_ms, end_ms, budget):
+            run = Run(np.diff(read.offsets), read.times, read.values)
+            self._head.fill(rows[read.first_row : read.first_row + read.count], run, self._from_ms)
 
 
 def _chunks(lives: Lifetimes) -> list[Ids]:

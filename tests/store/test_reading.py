@@ -8,6 +8,7 @@ from aggregator.model.budget import Budget
 from aggregator.model.samples import SampleBlock
 from aggregator.store import reading
 from aggregator.store.reading import Spacing
+from aggregator.store.stretches import as_block
 from tests.store.model import labels, write
 
 T0 = 20_000 * 86_400_000
@@ -31,12 +32,11 @@ def read(store, ids: np.ndarray, budget: Budget) -> tuple[SampleBlock, int]:
     """Return what all runs have together, and how many they were."""
     runs = list(store._samples.runs(ids, T0 - 1, T0 + 6 * HOUR, budget))
     at = 0
-    for position, wanted, block in runs:
-        assert position == at
-        assert np.isin(block.ids, wanted).all()
-        at += wanted.size
+    for run in runs:
+        assert run.first_row == at
+        at += run.count
     assert at == ids.size
-    return SampleBlock.concat([block for _, _, block in runs]), len(runs)
+    return SampleBlock.concat([as_block(ids, run) for run in runs]), len(runs)
 
 
 def assert_complete(block: SampleBlock, ids: np.ndarray) -> None:
@@ -52,8 +52,9 @@ def test_runs_are_complete_and_in_order(chdb_store, ids, monkeypatch, guessed_ms
     """Also where samples are denser or sparser than they were in what was read before."""
     monkeypatch.setattr(reading, "_RUN_SAMPLES", 5_000)
     monkeypatch.setattr(reading, "_FEWEST_SAMPLES", 5_000)
+    monkeypatch.setattr(reading, "_KEY_SAMPLES", 0)
     spacing = Spacing()
-    spacing.learn(guessed_ms, 1.0)
+    spacing.learn(ids, guessed_ms, 1.0)
     monkeypatch.setattr(chdb_store._samples, "_spacing", spacing)
     budget = Budget()
     block, count = read(chdb_store, ids, budget)
