@@ -76,16 +76,6 @@ class Lifetimes:
         found: Ints = np.where(inside & (dense >= 0), row, -1)
         return found
 
-    def rows_of(self, ids: Ids) -> Ints:
-        """Return what `rows` does, of ids that ascend; mostly they are of one block."""
-        if ids.size:
-            block = int(ids[0]) >> BLOCK_BITS
-            if block == int(ids[-1]) >> BLOCK_BITS and block < self.dense.size:
-                dense = int(self.dense[block])
-                if dense >= 0:
-                    return ids.astype(np.int64) + ((dense - block) << BLOCK_BITS)
-        return self.rows(ids)
-
     def are_known(self, rows: Ints) -> Bools:
         """Tell which rows (-1 for none) belong to a series."""
         # a table may already hold series that this state was too early for
@@ -105,19 +95,18 @@ class Lifetimes:
         alive: Bools = known & (self.last[rows] >= start_ms) & (self.first[rows] <= end_ms)
         return alive
 
-    def times(self, ids: Ids) -> tuple[Ints, Ints]:
-        """Return the first and last sample's time of each series, never if it is not known."""
-        rows = self.rows(ids)
+    def times(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Return the first and last sample's time at each of *rows*, never if it is not known."""
         known = self.are_known(rows)
         if known.all():
             return self.first[rows], self.last[rows]
-        first, last = np.full(ids.size, NEVER_FIRST), np.full(ids.size, NEVER_LAST)
+        first, last = np.full(rows.size, NEVER_FIRST), np.full(rows.size, NEVER_LAST)
         first[known], last[known] = self.first[rows[known]], self.last[rows[known]]
         return first, last
 
     def span(self, ids: Ids) -> Span:
         """Return what all of *ids* lived through."""
-        return Span.of(*self.times(ids))
+        return Span.of(*self.times(self.rows(ids)))
 
     def with_ids(self, ids: Ids) -> "Lifetimes":
         """Return the state with rows for *ids*, marked as known and never written."""

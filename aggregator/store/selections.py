@@ -44,18 +44,18 @@ class Found:
         names = tuple(sorted({METRIC_NAME}.union(*(part.view.names for part in parts))))
         places = {name: place for place, name in enumerate(names)}
         ids = parts[0].ids if len(parts) == 1 else np.concatenate([part.ids for part in parts])
-        columns = np.zeros((len(names), ids.size), np.int32)
+        codes = np.zeros((ids.size, len(names)), np.int32)
         first = 0
         for part in parts:
             last = first + part.rows.size
-            columns[places[METRIC_NAME], first:last] = strings.find(part.metric) or 0
-            of_part = [places[name] for name in part.view.names]
-            columns[of_part, first:last] = part.view.codes[:, part.rows]
+            codes[first:last, places[METRIC_NAME]] = strings.find(part.metric) or 0
+            columns = [places[name] for name in part.view.names]
+            codes[first:last, columns] = part.view.codes.take(part.rows, axis=1).T
             first = last
         if len(parts) > 1 and not (ids[1:] > ids[:-1]).all():
             order = np.argsort(ids)
-            ids, columns = ids[order], columns[:, order]
-        return Found.sealed(ids, names, np.ascontiguousarray(columns.T))
+            ids, codes = ids[order], codes[order]
+        return Found.sealed(ids, names, codes)
 
     @staticmethod
     def sealed(ids: Ids, names: tuple[str, ...], codes: Codes) -> "Found":
@@ -67,9 +67,10 @@ class Found:
         """Return those that may have a sample in [start_ms, end_ms]."""
         if self.span.covers(start_ms, end_ms):
             return self
-        alive = lives.alive(self.ids, start_ms, end_ms)
+        first, last = lives.times(lives.rows(self.ids))
+        alive = (last >= start_ms) & (first <= end_ms)
         if alive.all():
-            self.span = lives.span(self.ids)
+            self.span = Span.of(first, last)
             return self
         return Found.sealed(self.ids[alive], self.names, self.codes[alive])
 
