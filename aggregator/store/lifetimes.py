@@ -76,6 +76,16 @@ class Lifetimes:
         found: Ints = np.where(inside & (dense >= 0), row, -1)
         return found
 
+    def rows_of(self, ids: Ids) -> Ints:
+        """Return what `rows` does, of ids that ascend; mostly they are of one block."""
+        if ids.size:
+            block = int(ids[0]) >> BLOCK_BITS
+            if block == int(ids[-1]) >> BLOCK_BITS and block < self.dense.size:
+                dense = int(self.dense[block])
+                if dense >= 0:
+                    return ids.astype(np.int64) + ((dense - block) << BLOCK_BITS)
+        return self.rows(ids)
+
     def are_known(self, rows: Ints) -> Bools:
         """Tell which rows (-1 for none) belong to a series."""
         # a table may already hold series that this state was too early for

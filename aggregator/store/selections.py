@@ -67,7 +67,7 @@ class Found:
         """Return those that may have a sample in [start_ms, end_ms]."""
         if self.span.covers(start_ms, end_ms):
             return self
-        first, last = lives.times(lives.rows(self.ids))
+        first, last = lives.times(lives.rows_of(self.ids))
         alive = (last >= start_ms) & (first <= end_ms)
         if alive.all():
             self.span = Span.of(first, last)
