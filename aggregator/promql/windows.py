@@ -90,7 +90,7 @@ def _own_starts(starts: Ints, ends: Ints) -> int:
     That is so where the range is a multiple of the step; elsewhere all count as beginning alone.
     """
     own = int(np.searchsorted(starts, ends[0]))
-    return own if np.array_equal(starts[own:], ends[: ends.size - own]) else ends.size
+    return own if (starts[own:] == ends[: ends.size - own]).all() else ends.size
 
 
 def last(

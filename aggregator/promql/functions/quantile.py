@@ -52,7 +52,9 @@ def of_sorted(q: Floats, rows: Floats, counts: Ints) -> Floats:
     *rows* is `[m, longest]`, sorted as numpy sorts: NaN, and the padding which is NaN too, last.
     Prometheus sorts NaN first, so a rank is counted from there.
     """
-    nans = counts - (rows.shape[1] - np.count_nonzero(np.isnan(rows), axis=1))
+    nans = np.zeros_like(counts)
+    if np.isnan(rows[:, -1]).any():
+        nans = counts - (rows.shape[1] - np.count_nonzero(np.isnan(rows), axis=1))
     inside = (q >= 0) & (q <= 1)
     with np.errstate(invalid="ignore"):
         rank = np.where(inside, q, 0.0) * (counts - 1)
@@ -75,5 +77,7 @@ def check_quantile(params: Sequence[Floats], annotations: Annotations) -> None:
 def _ranked(rows: Floats, rank: Ints, nans: Ints) -> Floats:
     """Return the value of each row at *rank* in Prometheus's order, where NaNs come first."""
     position = rank - nans
-    chosen = rows[np.arange(rows.shape[0]), np.maximum(position, 0)]
-    return np.where(position < 0, np.nan, chosen)
+    below: Bools = position < 0
+    chosen: Floats = rows[np.arange(rows.shape[0]), np.maximum(position, 0)]
+    chosen[below] = np.nan
+    return chosen

@@ -63,6 +63,9 @@ class Batch:
     def gather(self, values: Floats) -> Floats:
         """Return the windows' values, `[windows, longest]`, padded with NaN at the end."""
         index = np.arange(int(self.counts[0]))
+        if self.counts[-1] == index.size:
+            whole: Floats = values[self.lo[:, None] + index]
+            return whole
         inside: Bools = index < self.counts[:, None]
         gathered: Floats = values[np.where(inside, self.lo[:, None] + index, 0)]
         gathered[~inside] = np.nan
@@ -101,7 +104,9 @@ def _longest_first(lo: Ints, counts: Ints, minimum: int) -> Batch:
     cells = np.flatnonzero(counts >= minimum)
     lengths = counts.ravel()[cells]
     missing = lengths.max(initial=0) - lengths
-    if missing.size and int(missing.max()) < 2**16:
+    if not missing.any():
+        return Batch(cells, lo.ravel()[cells], lengths)
+    if int(missing.max()) < 2**16:
         missing = missing.astype(np.uint16)  # 16-bit keys are sorted by radix, in linear time
     order = np.argsort(missing, kind="stable")
     cells = cells[order]

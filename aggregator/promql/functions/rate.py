@@ -33,12 +33,13 @@ def delta(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
 def irate(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
     """Return the per-second increase between the last two samples (`instantValue`)."""
     last, previous, present = _last_two(windows)
-    values = windows.samples.values
+    times, timed = windows.samples.times, windows.timed
+    newest, before = windows.samples.values[last], windows.samples.values[previous]
     with np.errstate(invalid="ignore", over="ignore"):
-        step = values[last] - values[previous]
-        result = np.where(values[last] < values[previous], values[last], step)
-        elapsed = (windows.samples.times[last] - windows.samples.times[previous]) / 1000
-        result /= np.where(present, elapsed, 1.0)
+        result = newest - before
+        np.copyto(result, newest, where=newest < before)
+        elapsed = (times[last[timed]] - times[previous[timed]]) / 1000
+        result /= np.where(present[timed], elapsed, 1.0)
     return result, present
 
 
@@ -64,11 +65,15 @@ def resets(windows: Windows, _params: Sequence[Floats]) -> tuple[Floats, Bools]:
 
 
 def _last_two(windows: Windows) -> tuple[Ints, Ints, Bools]:
-    """Return positions of the last and the next to last sample, and where both exist."""
-    present = windows.counts > 1
-    last = np.where(present, windows.hi - 1, 0)
-    previous = np.where(present, windows.hi - 2, 0)
-    return last, previous, present
+    """Return positions of the last and the next to last sample, and where both exist.
+
+    Where they do not, the positions are those of any samples.
+    """
+    last = windows.hi - 1
+    present = last > windows.lo
+    if not present.all():
+        last = np.where(present, last, 0)
+    return last, last - 1, present
 
 
 def _steps_inside(windows: Windows, marked: Bools) -> tuple[Floats, Bools]:

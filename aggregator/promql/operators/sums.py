@@ -28,20 +28,26 @@ def group_sums(values: Floats, present: Bools, groups: Groups) -> tuple[Floats, 
                 part = values[:, block][rows]
                 if not whole:
                     part[~present[:, block][rows]] = 0.0
-                part[rows < 0] = -0.0  # to which nothing is added but what is there already
+                if not isinstance(numbers, slice):
+                    part[rows < 0] = -0.0  # to which adding makes no difference
                 totals[numbers, block], lost[numbers, block] = _tree(part)
     return totals, lost
 
 
-def _tables(groups: Groups) -> Iterator[tuple[Ints, Ints]]:
-    """Yield groups of similar sizes, `[n]`, and their rows, `[n, largest]`, -1 after the last.
+def _tables(groups: Groups) -> Iterator[tuple[slice | Ints, Ints]]:
+    """Yield groups of similar sizes, and their rows, `[n, largest]`, -1 after the last.
 
-    Of each group at least half of its places are rows; of all of them together, if all are similar.
+    At least half of the places are rows. If all groups have the same size, all places are, and the
+    groups are a slice.
     """
     first, sizes = groups.first, groups.sizes
     if not sizes.size:
         return
-    if sizes.size * int(sizes.max()) <= 2 * groups.order.size:
+    places = sizes.size * int(sizes.max())
+    if places == groups.order.size:
+        yield slice(None), groups.order.reshape(sizes.size, -1)
+        return
+    if places <= 2 * groups.order.size:
         classes = [np.arange(sizes.size)]
     else:
         exponents = np.frexp(sizes)[1]
@@ -50,7 +56,7 @@ def _tables(groups: Groups) -> Iterator[tuple[Ints, Ints]]:
         place = np.arange(int(sizes[numbers].max()))
         inside = place < sizes[numbers, None]
         rows = groups.order.take(first[numbers, None] + place, mode="clip")
-        yield numbers, rows if inside.all() else np.where(inside, rows, -1)
+        yield numbers, np.where(inside, rows, -1)
 
 
 def _tree(part: Floats) -> tuple[Floats, Floats]:
