@@ -100,8 +100,14 @@ class Answering:
         Raises `RequestError` (503) if too many requests wait.
         """
         loop = asyncio.get_running_loop()
+        key, quick = question.key, self._is_quick(question)
+        if quick and self._quick.idle and key not in self._asked:
+            reply = self._quick.run(partial(self._quick_reply, question))
+            if reply is not None:
+                return reply
+            quick = False
         waiter: Waiter = loop.create_future()
-        work = self._joined(question, loop)
+        work = self._asked.get(key) or self._begun(_Work(question, key, loop), quick=quick)
         work.waiting.append(waiter)
         watching: list[asyncio.Task[None]] = []
         later = loop.call_later(
@@ -115,18 +121,17 @@ class Answering:
                 task.cancel()
             self._leave(work, waiter)
 
-    def _joined(self, question: Question, loop: asyncio.AbstractEventLoop) -> _Work:
-        """Return the work on *question*, which has not begun."""
-        key = question.key
-        work = self._asked.get(key)
-        if work is None:
-            work = self._asked[key] = _Work(question, key, loop)
-            quick = not question.changes and self._quick.knows(question.kind)
-            lane: QuickLane | FairPool = self._quick if quick else self._pool
-            job = partial(self._here if quick else self._in_pool, work)
-            if not lane.submit(question.client, question.line, job):
-                self._forget(work)
-                raise busy("too many requests are waiting")
+    def _is_quick(self, question: Question) -> bool:
+        return not question.changes and self._quick.knows(question.kind)
+
+    def _begun(self, work: _Work, *, quick: bool) -> _Work:
+        """Let *work* wait for its turn, and others join it."""
+        self._asked[work.key] = work
+        lane: QuickLane | FairPool = self._quick if quick else self._pool
+        job = partial(self._here if quick else self._in_pool, work)
+        if not lane.submit(work.question.client, work.question.line, job):
+            self._forget(work)
+            raise busy("too many requests are waiting")
         return work
 
     def _leave(self, work: _Work, waiter: Waiter) -> None:
@@ -148,14 +153,22 @@ class Answering:
         question = work.question
         if not work.waiting:
             return
+        reply = self._quick_reply(question)
+        if reply is not None:
+            work.deliver(reply)
+        elif not self._pool.submit(question.client, question.line, partial(self._in_pool, work)):
+            work.deliver(errors.of(busy("too many requests are waiting")))
+
+    def _quick_reply(self, question: Question) -> Reply | None:
+        """Return the answer, None if it is not to be had quickly."""
         began = time.perf_counter()
         reply = _reply(question, self._quick_budget())
         if reply.status == 200:
-            self._deliver(work, reply, quick=time.perf_counter() - began < _QUICK_WALL_SECONDS)
-            return
+            quick = time.perf_counter() - began < _QUICK_WALL_SECONDS
+            self._quick.learn(question.kind, quick=quick)
+            return reply
         self._quick.learn(question.kind, quick=False)
-        if not self._pool.submit(question.client, question.line, partial(self._in_pool, work)):
-            work.deliver(errors.of(busy("too many requests are waiting")))
+        return None
 
     def _in_pool(self, work: _Work) -> None:
         """Answer in a thread of the pool."""

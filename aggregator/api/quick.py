@@ -7,8 +7,10 @@ event loop does what else there is to do, so nobody, health neither, waits for m
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 
 from aggregator import telemetry
+from aggregator.api.exchange import Reply
 from aggregator.api.turns import Job, Turn, Turns
 from aggregator.supervise import run
 
@@ -25,6 +27,7 @@ class QuickLane:
     def __init__(self) -> None:
         self._turns = Turns()
         self._kinds: OrderedDict[int, None] = OrderedDict()
+        self._scheduled = False
 
     def knows(self, kind: int) -> bool:
         """Tell whether the last job of this *kind* was quick."""
@@ -42,19 +45,33 @@ class QuickLane:
         if len(self._kinds) > _KINDS:
             self._kinds.popitem(last=False)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and no job has run in this round: the next one may run at once."""
+        return not self._scheduled
+
+    def run(self, job: Callable[[], Reply | None]) -> Reply | None:
+        """Run *job* at once, which takes this round; the lane must be idle."""
+        self._schedule()
+        return job()
+
     def submit(self, client: str, line: str, job: Job) -> bool:
         """Let *job* run when *client* and its *line* have their turn; False if too many wait."""
-        idle = not self._turns
         if not self._turns.add(Turn(client, line, job)):
             return False
-        if idle:
-            asyncio.get_running_loop().call_soon(self._round)
+        if not self._scheduled:
+            self._schedule()
         return True
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        asyncio.get_running_loop().call_soon(self._round)
 
     def _round(self) -> None:
         turn = self._turns.take(lambda _client, _line: True)
         _WAITING.set(len(self._turns))
-        if self._turns:
-            asyncio.get_running_loop().call_soon(self._round)
-        if turn is not None:
-            run("api", turn.job)
+        if turn is None:
+            self._scheduled = False
+            return
+        self._schedule()
+        run("api", turn.job)
