@@ -1,11 +1,13 @@
 """Freshness: for each cluster and subject, whether its data is there, and what that means."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Protocol
 
+from aggregator.fleet.changing import Changing, Finding
 from aggregator.fleet.health import Dropped, Health, HealthBoard
 from aggregator.fleet.registry import Cluster, Registry
 from aggregator.fleet.subjects import (
@@ -89,6 +91,15 @@ class Unit:
     dropped: Dropped | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """A unit that a query may miss data of, its open gaps, and the names of its raw metrics."""
+
+    unit: Unit
+    gaps: Sequence[Gap]
+    names: Mapping[str, Collection[str]]
+
+
 def least_fresh_ms(units: Iterable[Unit]) -> int | None:
     """Return where the least fresh expected one of *units* with data ends, None without any."""
     ends = [unit.data_until_ms for unit in units if unit.state.expected]
@@ -136,13 +147,19 @@ class Freshness:
         for metric, group in groups.items():
             self._group_names.setdefault(group_subject(group), set()).add(metric)
         self._groups = tuple(dict.fromkeys(groups.values()))
-        self._collected: Sequence[tuple[Cluster, tuple[Subject, ...]]] = ()
         self.apply(registry)
+        for changing in (watermarks, gaps, health, self.logs.health):
+            changing.watch(self._changed)
 
     def apply(self, registry: Registry) -> None:
         """Answer for another registry from now on."""
         self.registry = registry
-        self._collected = [(cluster, tuple(self._subjects(cluster))) for cluster in registry]
+        collected = {cluster.name: (cluster, self._subjects(cluster)) for cluster in registry}
+        self._collected = collected
+        self._lacking = Changing(collected, lambda name, now: self._lacks(*collected[name], now))
+
+    def _changed(self, cluster: str) -> None:
+        self._lacking.changed(cluster)
 
     def metrics(self, cluster: Cluster) -> Mapping[str, str]:
         """Return the group of each fleet metric that *cluster* may have, by name."""
@@ -177,7 +194,7 @@ class Freshness:
         """
         return [
             unit
-            for unit, _ in self._units_read(matchers, now_ms)
+            for unit in self._units_read(matchers, now_ms)
             if unit.state.expected
             and (unit.data_until_ms is None or unit.data_until_ms < unit.subject.needed_ms(time_ms))
         ]
@@ -191,14 +208,18 @@ class Freshness:
         not ok, because the gap ledger has an open gap there, or because the cluster's budget leaves
         series out at present. Only *clusters* are named, if given.
         """
+        lacking = self._lacking.at(now_ms)
         worst: dict[str, tuple[int, str]] = {}
-        for read in reads:
-            for unit, gaps in self._units_read(read.matchers, now_ms):
-                found = _missed(unit, gaps, read, now_ms)
-                name = unit.cluster.name
-                if found is None or (clusters is not None and name not in clusters):
+        for read in reads if lacking else ():
+            selector = _Selector(read.matchers, self._group_names)
+            for lack in lacking:
+                unit, name = lack.unit, lack.unit.cluster.name
+                if clusters is not None and name not in clusters:
                     continue
-                if name not in worst or found[0] < worst[name][0]:
+                if not selector.reads(unit.cluster, unit.subject, lack.names):
+                    continue
+                found = _missed(unit, lack.gaps, read, now_ms)
+                if found is not None and (name not in worst or found[0] < worst[name][0]):
                     worst[name] = found
         lines = [line for _, line in sorted(worst.values(), key=lambda found: found[0])]
         if len(lines) <= _MAX_LINES:
@@ -206,26 +227,65 @@ class Freshness:
         more = f"… and {len(lines) - _MAX_LINES} more, see /api/v1/clusters"
         return (*lines[:_MAX_LINES], more)
 
-    def _units_read(
-        self, matchers: Sequence[Matcher], now_ms: int
-    ) -> Iterator[tuple[Unit, tuple[Gap, ...]]]:
-        """Yield the units that a selector can read, and their open gaps, in registry order."""
-        groups = {
-            subject: reads_subject(matchers, subject, self._group_names)
-            for subject in self._group_names
-        }
-        for cluster, collected in self._collected:
-            if not reads_cluster(matchers, cluster):
+    def _lacks(self, cluster: Cluster, collected: Sequence[Subject], now_ms: int) -> Finding[_Lack]:
+        """Return the units of *cluster* that a query may miss data of."""
+        marks, healths = self.watermarks.of(cluster.name), self._healths(cluster)
+        opened = self.gaps.open(cluster.name)
+        names = _raw_names(cluster, healths[PROMETHEUS])
+        lacks, turns = [], _maintenance_ms(cluster)
+        for subject in collected:
+            mark, health = marks.get(subject.name), healths[subject.source]
+            unit = _unit(cluster, subject, mark, health, now_ms)
+            gaps = [gap for gap in opened if gap.subject == subject.name]
+            fine = unit.state is State.OK and not gaps and unit.dropped is None
+            if unit.state.expected and not fine:
+                lacks.append(_Lack(unit, gaps, names))
+            turns += _turns_ms(cluster, subject, mark, health)
+        return Finding(lacks, min((turn for turn in turns if turn > now_ms), default=math.inf))
+
+    def _units_read(self, matchers: Sequence[Matcher], now_ms: int) -> Iterator[Unit]:
+        """Yield the units that a selector can read, in registry order."""
+        selector = _Selector(matchers, self._group_names)
+        for cluster, collected in self._collected.values():
+            if not selector.reads_cluster(cluster):
                 continue
             marks, healths = self.watermarks.of(cluster.name), self._healths(cluster)
-            gaps = self.gaps.open(cluster.name)
-            names = _raw_names(cluster, healths[PROMETHEUS]) if cluster.collect.raw else {}
+            names = _raw_names(cluster, healths[PROMETHEUS])
             for subject in collected:
-                read = groups.get(subject.name)
-                if reads_subject(matchers, subject.name, names) if read is None else read:
+                if selector.reads(cluster, subject, names):
                     mark, health = marks.get(subject.name), healths[subject.source]
-                    unit = _unit(cluster, subject, mark, health, now_ms)
-                    yield unit, tuple(gap for gap in gaps if gap.subject == subject.name)
+                    yield _unit(cluster, subject, mark, health, now_ms)
+
+
+class _Selector:
+    """Which clusters and subjects a selector can read; each question is answered once."""
+
+    def __init__(self, matchers: Sequence[Matcher], groups: Mapping[str, Collection[str]]) -> None:
+        """Ask about *matchers*; *groups* has the metric names of the subjects of all clusters."""
+        self._matchers, self._groups = matchers, groups
+        self._clusters: dict[str, bool] = {}
+        self._subjects: dict[str, bool] = {}
+
+    def reads_cluster(self, cluster: Cluster) -> bool:
+        """Tell whether the selector can match series of *cluster*."""
+        known = self._clusters.get(cluster.name)
+        if known is None:
+            known = self._clusters[cluster.name] = reads_cluster(self._matchers, cluster)
+        return known
+
+    def reads(
+        self, cluster: Cluster, subject: Subject, names: Mapping[str, Collection[str]]
+    ) -> bool:
+        """Tell whether it can match series of *subject*; *names* are those of raw subjects."""
+        if not self.reads_cluster(cluster):
+            return False
+        if subject.name not in self._groups:
+            return reads_subject(self._matchers, subject.name, names)
+        known = self._subjects.get(subject.name)
+        if known is None:
+            known = reads_subject(self._matchers, subject.name, self._groups)
+            self._subjects[subject.name] = known
+        return known
 
 
 def _unit(
@@ -248,6 +308,25 @@ def _unit(
     answered = None if mark is None else mark.answered_ms
     dropped = health.dropped.get(subject.name)
     return Unit(cluster, subject, state, until, first, answered, dropped)
+
+
+def _turns_ms(
+    cluster: Cluster, subject: Subject, mark: Watermark | None, health: Health
+) -> list[float]:
+    """Return the times at which what `_unit` says changes, if nothing but time does."""
+    turns: list[float] = [] if health.open_until_ms is None else [health.open_until_ms]
+    if mark is not None:
+        tolerated = 2 * subject.interval_ms + max(cluster.collect.lag, health.lag_ms)
+        ends = (mark.answered_ms, mark.data_until_ms)
+        turns += [end + tolerated + 1 for end in ends if end is not None]
+    return turns
+
+
+def _maintenance_ms(cluster: Cluster) -> list[float]:
+    window = cluster.maintenance
+    if window is None:
+        return []
+    return [1000 * window.begin.timestamp(), 1000 * window.end.timestamp()]
 
 
 def _raw_names(cluster: Cluster, health: Health) -> dict[str, frozenset[str]]:

@@ -124,6 +124,11 @@ class HealthBoard:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._health: dict[str, Health] = {}
+        self._watching: list[Callable[[str], None]] = []
+
+    def watch(self, changed: Callable[[str], None]) -> None:
+        """Have *changed* called with a cluster's name after each change, by whoever makes it."""
+        self._watching.append(changed)
 
     def get(self, cluster: str) -> Health:
         """Return a cluster's health; that of a cluster never tried if it is unknown."""
@@ -214,10 +219,16 @@ class HealthBoard:
         """Drop a cluster that left the registry."""
         with self._lock:
             self._health.pop(cluster, None)
+        self._tell(cluster)
 
     def _change(self, cluster: str, change: Callable[[Health], Health]) -> None:
         with self._lock:
             self._health[cluster] = change(self._health.get(cluster, _UNKNOWN))
+        self._tell(cluster)
+
+    def _tell(self, cluster: str) -> None:
+        for changed in self._watching:
+            changed(cluster)
 
 
 def _with(texts: Mapping[str, str], key: str, text: str) -> dict[str, str]:

@@ -118,6 +118,9 @@ def reads_subject(
             matcher.op is MatchOp.EQUAL and matcher.value.startswith(RESERVED_PREFIX)
             for matcher in wanted
         )
+    exact = next((matcher.value for matcher in wanted if matcher.op is MatchOp.EQUAL), None)
+    if exact is not None:
+        known = [exact] if exact in known else []
     return any(all(matches(matcher, name) for matcher in wanted) for name in known)
 
 

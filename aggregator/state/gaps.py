@@ -1,7 +1,7 @@
 """The gap ledger: every stretch of time that the central store lacks and the source may have."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, column, delete, insert, select, table, update
@@ -44,10 +44,15 @@ class Gaps:
         self._database = database
         self._lock = threading.Lock()
         self._open: dict[str, list[Gap]] = {}
+        self._watching: list[Callable[[str], None]] = []
         with database.transaction() as connection:
             opened = select(_TABLE).where(_TABLE.c.closed_ms.is_(None)).order_by(_TABLE.c.start_ms)
             for row in connection.execute(opened):
                 self._open.setdefault(row.cluster, []).append(Gap(*row))
+
+    def watch(self, changed: Callable[[str], None]) -> None:
+        """Have *changed* called with a cluster's name after each change, by whoever makes it."""
+        self._watching.append(changed)
 
     def open(self, cluster: str) -> tuple[Gap, ...]:
         """Return a cluster's open gaps, oldest first."""
@@ -84,6 +89,7 @@ class Gaps:
                         known[at] = replace(known[at], end_ms=max(end_ms, known[at].end_ms))
                         _update(connection, known[at])
             self._open[cluster] = sorted(known, key=lambda gap: gap.start_ms)
+        self._tell(cluster)
 
     def fill(
         self,
@@ -108,6 +114,7 @@ class Gaps:
                     else:
                         kept.append(gap)
             self._open[cluster] = kept
+        self._tell(cluster)
 
     def forget(self, *, cluster: str | None = None, before_ms: int | None = None) -> None:
         """Drop the gaps of a cluster that left the registry, or those that retention has passed."""
@@ -118,12 +125,19 @@ class Gaps:
             statement = statement.where(_TABLE.c.end_ms <= before_ms)
         with self._lock, self._database.transaction() as connection:
             connection.execute(statement)
-            for name in list(self._open) if cluster is None else [cluster]:
+            touched = list(self._open) if cluster is None else [cluster]
+            for name in touched:
                 self._open[name] = [
                     gap
                     for gap in self._open.get(name, ())
                     if before_ms is not None and gap.end_ms > before_ms
                 ]
+        for name in touched:
+            self._tell(name)
+
+    def _tell(self, cluster: str) -> None:
+        for changed in self._watching:
+            changed(cluster)
 
 
 def _fill(connection: Connection, gap: Gap, start_ms: int, end_ms: int) -> list[Gap]:

@@ -7,7 +7,7 @@ makes the collector copy again what is stored already, which changes nothing.
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, column, delete, select, table
@@ -46,10 +46,15 @@ class Watermarks:
         self._lock = threading.Lock()
         self._marks: dict[str, dict[str, Watermark]] = {}
         self._dirty: set[tuple[str, str]] = set()
+        self._watching: list[Callable[[str], None]] = []
         with database.transaction() as connection:
             for row in connection.execute(select(_TABLE)):
                 mark = Watermark(row.answered_ms, row.data_until_ms, row.first_data_ms)
                 self._marks.setdefault(row.cluster, {})[row.subject] = mark
+
+    def watch(self, changed: Callable[[str], None]) -> None:
+        """Have *changed* called with a cluster's name after each change, by whoever makes it."""
+        self._watching.append(changed)
 
     def clusters(self) -> list[str]:
         """Return the clusters that have a watermark."""
@@ -84,6 +89,7 @@ class Watermarks:
                 mark = marks.get(subject, Watermark(time_ms))
                 answered = max(time_ms, mark.answered_ms)
                 self._set(cluster, subject, replace(mark, answered_ms=answered))
+        self._tell(cluster)
 
     def cap(self, now_ms: int) -> list[str]:
         """Bring back to *now_ms* what lies later: the clock was set back; return whose it was."""
@@ -95,6 +101,8 @@ class Watermarks:
                     self._set(cluster, subject, _capped(marks[subject], now_ms))
                 if later:
                     capped.append(cluster)
+        for cluster in capped:
+            self._tell(cluster)
         return capped
 
     def forget(self, cluster: str) -> None:
@@ -104,6 +112,7 @@ class Watermarks:
             self._dirty = {key for key in self._dirty if key[0] != cluster}
         with self._database.transaction() as connection:
             connection.execute(delete(_TABLE).where(_TABLE.c.cluster == cluster))
+        self._tell(cluster)
 
     def flush(self) -> int:
         """Make every change durable in one transaction; return how many there were.
@@ -130,6 +139,10 @@ class Watermarks:
     def _set(self, cluster: str, subject: str, mark: Watermark) -> None:
         self._marks[cluster][subject] = mark
         self._dirty.add((cluster, subject))
+
+    def _tell(self, cluster: str) -> None:
+        for changed in self._watching:
+            changed(cluster)
 
     def _row(self, cluster: str, subject: str) -> dict[str, str | int | None]:
         mark = self._marks[cluster][subject]

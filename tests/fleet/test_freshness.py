@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.fleet.freshness import Freshness, State
-from aggregator.fleet.health import HealthBoard, Outcome, Served
+from aggregator.fleet.health import Dropped, HealthBoard, Outcome, Served
 from aggregator.fleet.registry import Registry
 from aggregator.fleet.settings import ClusterSettings, CollectSettings
 from aggregator.fleet.subjects import matches, reads_subject, selector_name
@@ -87,6 +87,32 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened = open_database(tmp_path / "state.db")
     yield opened
     opened.close()
+
+
+def test_warnings_follow_what_changes(database: Database):
+    """What was told before does not hide a failure, a gap, series left out, data, or time."""
+    fleet = Fleet(database, ("a", "b"))
+    for cluster in fleet.names:
+        fleet.marks.advance(cluster, NOW, with_data=["fleet:nodes", "raw:up"])
+    assert fleet.warnings("fleet:nodes_ready") == ()
+    fleet.fails("a", 3)
+    assert "unreachable" in fleet.warnings("fleet:nodes_ready", end_ms=NOW + 1)[0]
+    fleet.health.ended("a", Outcome(NOW, True), None)
+    assert fleet.warnings("fleet:nodes_ready") == ()
+    fleet.gaps.record("b", [("fleet:nodes", NOW - 9_000, NOW)], "refused", NOW)
+    assert "has a gap" in fleet.warnings("fleet:nodes_ready")[0]
+    fleet.gaps.fill("b", ["fleet:nodes"], (NOW - 9_000, NOW), "copied", NOW)
+    assert fleet.warnings("fleet:nodes_ready") == ()
+    fleet.health.drop("b", "fleet:nodes", Dropped(5, 10, new=False), NOW)
+    assert "not stored" in fleet.warnings("fleet:nodes_ready")[0]
+    fleet.health.drop("b", "fleet:nodes", None, NOW)
+    later = [Read(parse_selector("fleet:nodes_ready"), end_ms=NOW + 65_001)]
+    assert fleet.freshness.warnings(later, NOW + 65_000) == ()
+    assert len(fleet.freshness.warnings(later, NOW + 65_001)) == 2
+    fleet.marks.advance("a", NOW + 60_000, with_data=["fleet:nodes"])
+    assert len(fleet.freshness.warnings(later, NOW + 65_001)) == 1
+    fleet.marks.forget("b")
+    assert fleet.freshness.warnings(later, NOW + 65_001) == ()
 
 
 def test_never(database: Database):
