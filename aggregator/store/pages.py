@@ -94,15 +94,13 @@ class Pages:
         found = self._pages([block for block, _ in blocks], hours, end_ms, ids.size, budget)
         if found is None:
             return None
-        runs = []
-        for hour in hours:
-            first_ms = hour * PAGE_MS
-            runs += [
-                _of_series(found[block, hour], first_ms, ids[rows], start_ms, end_ms)
-                for block, rows in blocks
-            ]
+        places = [(block, _places(ids[rows])) for block, rows in blocks]
         _SERVED.inc()
-        return runs
+        return [
+            _of_series(found[block, hour], hour * PAGE_MS, rows, start_ms, end_ms)
+            for hour in hours
+            for block, rows in places
+        ]
 
     def wrote(self, block: SampleBlock) -> None:
         """Drop what *block*, which has just been stored, makes incomplete."""
@@ -221,17 +219,23 @@ def _hours(start_ms: int, end_ms: int) -> range:
     return range(start_ms // PAGE_MS, (end_ms - 1) // PAGE_MS + 1)
 
 
-def _of_series(page: Page, first_ms: int, ids: Ids, start_ms: int, end_ms: int) -> Run:
-    """Return what *page*, which begins at *first_ms*, has of *ids* in (start_ms, end_ms]."""
-    rows = ids & np.uint32(BLOCK_SIZE - 1)
-    lows = page.offsets[rows]
-    counts = page.offsets[rows + np.uint32(1)] - lows
+def _places(ids: Ids) -> Ints:
+    """Return between which of a page's offsets the samples of each id are, `[2, n]`."""
+    first = ids.astype(np.int64) & (BLOCK_SIZE - 1)
+    return np.stack([first, first + 1])
+
+
+def _of_series(page: Page, first_ms: int, places: Ints, start_ms: int, end_ms: int) -> Run:
+    """Return what *page*, which begins at *first_ms*, has at *places* in (start_ms, end_ms]."""
+    lows, highs = page.offsets[places]
+    counts = highs - lows
     ends = np.cumsum(counts)
-    places = np.repeat(lows - ends + counts, counts)
-    places += np.arange(places.size)
-    times = page.after[places] + np.int64(first_ms)
+    rows = np.repeat(highs - ends, counts)
+    rows += np.arange(rows.size)
+    times = page.after[rows] + np.int64(first_ms)
     if start_ms > first_ms or end_ms < page.until_ms:
         inside = np.flatnonzero((times > start_ms) & (times <= end_ms))
-        counts = np.diff(np.searchsorted(inside, ends), prepend=0)
-        times, places = times[inside], places[inside]
-    return Run(counts, times, page.values[places])
+        counts = np.searchsorted(inside, ends)
+        counts[1:] -= counts[:-1].copy()
+        times, rows = times[inside], rows[inside]
+    return Run(counts, times, page.values[rows])

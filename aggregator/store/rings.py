@@ -15,6 +15,7 @@ _SIZES = np.array([4, 12, 22, 32, 42, 62, 122], np.int64)
 LARGEST = int(_SIZES[-1])
 _MOVED_AT_ONCE = 1 << 14
 _WORTH_MOVING = 1 << 18  # cells
+_LOOKED_THROUGH = 1 << 12  # cells; of more the first and last wanted are searched
 
 Bytes = NDArray[np.uint8]
 
@@ -122,6 +123,9 @@ class Rings:
 
     def between(self, rows: Ints, start_ms: int, end_ms: int) -> Run:
         """Return the held samples in (start_ms, end_ms] of each row."""
+        width = int(self.held[rows].max(initial=0))
+        if rows.size * width <= _LOOKED_THROUGH:
+            return self._among_all(rows, start_ms, end_ms, width)
         after = self.later(rows, end_ms)
         counts = self.later(rows, start_ms) - after
         there = np.flatnonzero(counts)
@@ -134,6 +138,21 @@ class Rings:
             base = np.repeat(self.newest[rows[there]] - (1 << 31), count)
         bits = self._arena.times[cells] - np.asarray(base).astype(np.uint32)
         return Run(counts, base + bits.astype(np.int64), self._arena.values[cells])
+
+    def _among_all(self, rows: Ints, start_ms: int, end_ms: int, width: int) -> Run:
+        """Return the same by a look at every sample of the rows, which have *width* at most."""
+        start, size, at = self._geometry(rows)
+        back = np.arange(width - 1, -1, -1)
+        place = (at - 1)[:, None] - back
+        place += np.where(place < 0, size[:, None], 0)
+        place += start[:, None]  # of a row that has fewer: any cells, which do not count
+        newest = self.newest[rows][:, None]
+        times = newest - (newest.astype(np.uint32) - self._arena.times[place])
+        inside = back < self.held[rows][:, None]
+        inside &= times > start_ms
+        inside &= times <= end_ms
+        counts = np.count_nonzero(inside, axis=1)
+        return Run(counts, times[inside], self._arena.values[place[inside]])
 
     def last(self, rows: Ints, start_ms: int, end_ms: int) -> Run:
         """Return the newest held sample in (start_ms, end_ms] of each row."""
