@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -35,6 +36,7 @@ _HEAD: Final = b'{"metric":'
 _NEXT: Final = b'"],['  # between the points of a series
 _ALONE: Final = 8  # values that are not worth a call of orjson
 _EXACT: Final = 1 << 53  # all integers below are floats
+_KEPT_TIMES: Final = 1_000  # of an answer: 100 KB
 _COMMA, _QUOTE = ord(","), ord('"')
 
 
@@ -46,19 +48,32 @@ class _Form:
     closing: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """The times of an answer, `1795305600,"` each; `later` follows another point of a series."""
+
+    first: tuple[bytes, ...]
+    later: tuple[bytes, ...]
+
+    @staticmethod
+    def of(times: Ints) -> "_Times":
+        """Return *times*, in ms, as texts; the panels of a dashboard have the same."""
+        return _kept_times(times.tobytes()) if times.size <= _KEPT_TIMES else _times(times)
+
+
 _VALUE: Final = _Form(b',"value":[', b'"]}')
 _VALUES: Final = _Form(b',"values":[[', b'"]]}')
 
 
 @dataclass(frozen=True, slots=True)
 class _Points:
-    """Points of series: `offsets` as in `SeriesSamples`, `stamps[step]` the time of each in ms.
+    """Points of series: `offsets` as in `SeriesSamples`, `step` tells which of `times` each has.
 
-    Without `step` every series has a point at each of `stamps`.
+    Without `step` every series has a point at each of `times`.
     """
 
     offsets: Ints
-    stamps: Ints
+    times: _Times
     step: Ints | None
     values: Floats
 
@@ -72,7 +87,7 @@ class _Points:
             run = slice(int(ends[start]), int(ends[stop]))
             step = None if self.step is None else self.step[run]
             offsets = ends[start : stop + 1] - run.start
-            yield slice(start, stop), _Points(offsets, self.stamps, step, self.values[run])
+            yield slice(start, stop), _Points(offsets, self.times, step, self.values[run])
             start = stop
 
 
@@ -95,7 +110,8 @@ def matrix(steps: StepMatrix, times: Ints, budget: Budget) -> Parts:
         labels, values, counts = labels.take(rows), values[rows], counts[rows]
         if (counts < times.size).any():
             some = present[rows]
-            points = _Points(_offsets(counts), times, np.nonzero(some)[1], values[some])
+            step, given = np.nonzero(some)[1], values[some]
+            points = _Points(_offsets(counts), _Times.of(times), step, given)
             return _series(labels, points, _VALUES, budget)
     budget.spend_bytes(values.size * _BYTES_PER_POINT)
     return _series(labels, _dense(values, times), _VALUES, budget)
@@ -108,12 +124,12 @@ def ranges(labels: LabelTable, samples: SeriesSamples, budget: Budget) -> Parts:
     run = slice(int(samples.offsets[0]), int(samples.offsets[-1]))
     budget.spend_bytes((run.stop - run.start) * _BYTES_PER_POINT)
     stamps, step = np.unique(samples.times[run], return_inverse=True)
-    points = _Points(_offsets(counts[rows]), stamps, step, samples.values[run])
+    points = _Points(_offsets(counts[rows]), _times(stamps), step, samples.values[run])
     return _series(labels.take(rows), points, _VALUES, budget)
 
 
 def second(time_ms: int) -> str:
-    """Return one time as `seconds` does."""
+    """Return a time as Prometheus writes it: seconds, three decimals if there are any."""
     whole, rest = divmod(abs(time_ms), 1000)
     return f"{'-' * (time_ms < 0)}{whole}{f'.{rest:03}' * (rest > 0)}"
 
@@ -134,12 +150,12 @@ def _series(labels: LabelTable, points: _Points, form: _Form, budget: Budget) ->
     """Write `{"metric":…,<opening>t,"v"],[t,"v<closing>`, separated by commas."""
     if not len(labels):
         return [b"[]"]
-    stamps = _stamps(points.stamps)
     if points.values.size <= _FEW and len(labels) <= labelsets.FEW:
         budget.check()
-        return [_few(labels, points, stamps, form)]
-    # the end of a series, then a first point at each time, then others at each time
-    times = texts([form.closing[1:] + b",", *stamps, *(_NEXT[1:] + stamp for stamp in stamps)])
+        return [_few(labels, points, form)]
+    # the quote that ends a value is a part of its text
+    later = [text[1:] for text in points.times.later]
+    times = texts([form.closing[1:] + b",", *points.times.first, *later])
     parts: Parts = [b"["]
     for rows, some in points.blocks(_BLOCK):
         budget.check()
@@ -148,19 +164,19 @@ def _series(labels: LabelTable, points: _Points, form: _Form, budget: Budget) ->
     return [*parts, b"]"]
 
 
-def _few(labels: LabelTable, points: _Points, stamps: list[bytes], form: _Form) -> bytes:
+def _few(labels: LabelTable, points: _Points, form: _Form) -> bytes:
     """Return the whole array."""
-    before = form.closing + b"," + _HEAD
-    others = [_NEXT + stamp for stamp in stamps]
+    before, times = form.closing + b"," + _HEAD, points.times
     if points.step is None:
-        between = others * len(labels)
-        between[:: len(stamps)] = labelsets.label_objects(labels, before, form.opening + stamps[0])
+        heads = labelsets.label_objects(labels, before, form.opening + times.first[0])
+        between = list(times.later * len(labels))
+        between[:: len(times.later)] = heads
     else:
         step, begin = points.step.tolist(), points.offsets.tolist()
-        between = [others[at] for at in step]
         heads = labelsets.label_objects(labels, before, form.opening)
+        between = [times.later[at] for at in step]
         for start, head in zip(begin[:-1], heads, strict=True):
-            between[start] = head + stamps[step[start]]
+            between[start] = head + times.first[step[start]]
     between[0] = b"[" + between[0][len(form.closing) + 1 :]
     pieces = [b""] * (2 * len(between))
     pieces[::2] = between
@@ -171,18 +187,18 @@ def _few(labels: LabelTable, points: _Points, stamps: list[bytes], form: _Form) 
 def _many(labels: LabelTable, points: _Points, times: Texts, form: _Form) -> Texts:
     """Return the texts of the series, each with a comma behind it.
 
-    *times* are the end of a series, the times of first points, and those of others.
+    *times* are the end of a series, the times of first points, and those of later ones.
     """
     heads, head = labelsets.label_pieces(labels, _HEAD, form.opening)
     values, value = _values(points.values)
     head += len(times)
     value += len(times) + len(heads)
-    count, width = head.shape
-    first, other = 1, 1 + points.stamps.size
+    (count, width), steps = head.shape, len(points.times.first)
+    first, later = 1, 1 + steps
     if points.step is None:
-        layout = np.empty((count, width + 2 * points.stamps.size + 1), np.int64)
+        layout = np.empty((count, width + 2 * steps + 1), np.int64)
         layout[:, :width] = head
-        layout[:, width:-1:2] = np.arange(other, other + points.stamps.size)
+        layout[:, width:-1:2] = np.arange(later, later + steps)
         layout[:, width] = first
         layout[:, width + 1 : -1 : 2] = value.reshape(count, -1)
         layout[:, -1] = 0
@@ -194,7 +210,7 @@ def _many(labels: LabelTable, points: _Points, times: Texts, form: _Form) -> Tex
         place = np.arange(0, 2 * value.size, 2) + np.repeat(
             (width + 1) * np.arange(count) + width, np.diff(points.offsets)
         )
-        layout[place] = points.step + other
+        layout[place] = points.step + later
         layout[place[begin]] = points.step[begin] + first
         layout[place + 1] = value
     return take(pa.concat_arrays([times, heads, values]), layout.reshape(-1))
@@ -203,11 +219,10 @@ def _many(labels: LabelTable, points: _Points, times: Texts, form: _Form) -> Tex
 def _dense(values: Floats, times: Ints) -> _Points:
     """Return the points of series that have one at each of *times*, `[series, times]`."""
     offsets = np.arange(0, values.size + 1, times.size)
-    return _Points(offsets, times, None, np.ascontiguousarray(values).reshape(-1))
+    return _Points(offsets, _Times.of(times), None, np.ascontiguousarray(values).reshape(-1))
 
 
-def _stamps(times: Ints) -> list[bytes]:
-    """Return times in ms as `second` writes them, each with `,"` behind it."""
+def _times(times: Ints) -> _Times:
     if not (times % 1000).any():
         seconds = orjson.dumps(times // 1000, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
     elif times.min() >= 10**12 and times.max() < 10**13:  # as many digits each
@@ -217,7 +232,13 @@ def _stamps(times: Ints) -> list[bytes]:
         seconds = dotted[:-1].replace(b".000", b"")
     else:
         seconds = ",".join(map(second, times.tolist())).encode()
-    return (seconds.replace(b",", b',"\n') + b',"').split(b"\n")
+    first = (seconds.replace(b",", b',"\n') + b',"').split(b"\n")
+    return _Times(tuple(first), tuple([_NEXT + text for text in first]))
+
+
+@lru_cache(maxsize=32)
+def _kept_times(times: bytes) -> _Times:
+    return _times(np.frombuffer(times, np.int64))
 
 
 def _written(values: Floats) -> list[bytes]:

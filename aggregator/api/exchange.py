@@ -88,7 +88,10 @@ class Request:
 
     def first(self, name: str, default: str = "") -> str:
         """Return the first value of the parameter *name*."""
-        return next((value for key, value in self.pairs if key == name), default)
+        for key, value in self.pairs:
+            if key == name:
+                return value
+        return default
 
     def all(self, name: str) -> list[str]:
         """Return every value of the parameter *name*."""
