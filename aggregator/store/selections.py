@@ -41,19 +41,23 @@ class Found:
         """Return the series of *parts*, whose codes are of *strings*."""
         if not parts:
             return Found.sealed(np.empty(0, np.uint32), (), np.zeros((0, 0), np.int32))
-        names = tuple(sorted({METRIC_NAME}.union(*(part.view.names for part in parts))))
-        places = {name: place for place, name in enumerate(names)}
-        ids = parts[0].ids if len(parts) == 1 else np.concatenate([part.ids for part in parts])
+        alike: dict[tuple[str, ...], list[Part]] = {}  # most metrics have the same labels
+        for part in parts:
+            alike.setdefault(part.view.names, []).append(part)
+        names = tuple(sorted({METRIC_NAME}.union(*alike)))
+        ids = _joined([part.ids for some in alike.values() for part in some])
         codes = np.zeros((ids.size, len(names)), np.int32)
         first = 0
-        for part in parts:
-            last = first + part.rows.size
-            codes[first:last, places[METRIC_NAME]] = strings.find(part.metric) or 0
-            columns = [places[name] for name in part.view.names]
-            codes[first:last, columns] = part.view.codes.take(part.rows, axis=1).T
+        for labels, some in alike.items():
+            block = _joined([part.view.codes.take(part.rows, axis=1) for part in some])
+            last = first + block.shape[1]
+            codes[first:last, [names.index(name) for name in labels]] = block.T
+            metrics = [strings.find(part.metric) or 0 for part in some]
+            counts = [part.rows.size for part in some]
+            codes[first:last, names.index(METRIC_NAME)] = np.repeat(metrics, counts)
             first = last
         if len(parts) > 1 and not (ids[1:] > ids[:-1]).all():
-            order = np.argsort(ids)
+            order = np.argsort(ids, kind="stable")  # there are long runs that ascend
             ids, codes = ids[order], codes[order]
         return Found.sealed(ids, names, codes)
 
@@ -90,6 +94,11 @@ class Found:
         """Return the names of the labels that any of the series has."""
         used = np.flatnonzero(self.codes.any(axis=0))
         return [self.names[place] for place in used.tolist()]
+
+
+def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Return columns, or blocks of them, one after the other."""
+    return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
