@@ -57,16 +57,28 @@ def _smallest(keys: Floats, present: Bools, groups: Groups, counts: Ints) -> Boo
     """Tell which cells are among the *counts* (`[T]`) smallest of their group and step."""
     ordered, first, sizes = _sorted_segments(keys, present, groups)
     wanted = np.minimum(counts, sizes.T).T  # [T, groups]
-    last = np.take_along_axis(ordered, np.maximum(first + wanted - 1, 0), axis=1)
-    bound = last.T[groups.number]
-    wanted = wanted.T[groups.number]
-    unordered = np.isnan(keys)
+    bound = groups.spread(_at(ordered, np.maximum(first + wanted - 1, 0)).T)
+    wanted = wanted.T
     with np.errstate(invalid="ignore"):
-        below = present & ((keys < bound) | (np.isnan(bound) & ~unordered))
-        equal = present & ((keys == bound) | (np.isnan(bound) & unordered))
-    remaining = wanted - groups.counts(below)[groups.number]
-    chosen: Bools = (wanted > 0) & (below | (equal & (groups.running(equal) <= remaining)))
+        below, equal = keys < bound, keys == bound
+    unknown = np.isnan(bound)
+    if unknown.any():
+        unordered = np.isnan(keys)
+        below |= unknown & ~unordered
+        equal |= unknown & unordered
+    below &= present
+    equal &= present
+    remaining = wanted - groups.counts(below)
+    if (groups.counts(equal) > remaining).any():  # of equal values not all are wanted
+        equal &= groups.running(equal) <= groups.spread(remaining)
+    chosen: Bools = (groups.spread(wanted) > 0) & (below | equal)
     return chosen
+
+
+def _at(ordered: Floats, places: Ints) -> Floats:
+    """Return the values at *places* (`[T, n]`) of each row of *ordered* (`[T, rows]`)."""
+    found: Floats = ordered[np.arange(ordered.shape[0])[:, None], places]
+    return found
 
 
 def _sorted_segments(keys: Floats, present: Bools, groups: Groups) -> tuple[Floats, Ints, Ints]:
@@ -77,7 +89,8 @@ def _sorted_segments(keys: Floats, present: Bools, groups: Groups) -> tuple[Floa
     """
     sizes = groups.counts(present).T
     first = np.cumsum(sizes, axis=1) - sizes
-    laid = np.ascontiguousarray(np.where(present, keys, np.nan).T)
+    known = keys if present.all() else np.where(present, keys, np.nan)
+    laid = np.array(known.T, order="C")
     if groups.count <= 1:
         laid.sort(axis=1)
         return laid, first, sizes
@@ -154,8 +167,9 @@ def quantile(
         result[:, block] = _between(
             matrix.values[:, block], matrix.present[:, block], groups, q[block]
         )
-    result = np.where(q < 0, -np.inf, np.where(q > 1, np.inf, result))
-    result = np.where(np.isnan(q), np.nan, result)
+    if not ((q >= 0) & (q <= 1)).all():
+        result = np.where(q < 0, -np.inf, np.where(q > 1, np.inf, result))
+        result = np.where(np.isnan(q), np.nan, result)
     return StepMatrix(series, result, groups.any(matrix.present), dropped(matrix, groups))
 
 
@@ -172,7 +186,7 @@ def _between(values: Floats, present: Bools, groups: Groups, q: Floats) -> Float
     sizes = np.maximum(sizes, 1)
     edge = max(ordered.shape[1] - 1, 0)
     places = [np.minimum(first + (rank - shift) % sizes, edge) for rank in (lower, upper)]
-    below, above = (np.take_along_axis(ordered, place, axis=1) for place in places)
+    below, above = (_at(ordered, place) for place in places)
     with np.errstate(invalid="ignore"):
         between: Floats = (below * (1 - weight) + above * weight).T
     return between
@@ -180,6 +194,8 @@ def _between(values: Floats, present: Bools, groups: Groups, q: Floats) -> Float
 
 def warn_quantile(q: Floats, annotations: Annotations) -> None:
     """Annotate quantiles outside 0 to 1, worst first as Prometheus does."""
+    if ((q >= 0) & (q <= 1)).all():
+        return
     wrong = [math.nan] if np.isnan(q).any() else []
     wrong += [worst for worst in (float(np.nanmax(q, initial=0)),) if worst > 1]
     wrong += [worst for worst in (float(np.nanmin(q, initial=0)),) if worst < 0]

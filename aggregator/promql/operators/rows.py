@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from aggregator.errors import QueryExecutionError
-from aggregator.model.arrays import Bools, Ints
+from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.labels import METRIC_NAME, LabelTable
 from aggregator.model.stepmatrix import StepMatrix
+
+Values = TypeVar("Values", Floats, Ints)
 
 # What goes when the metric name goes (Prometheus's metadata labels).
 METADATA = (METRIC_NAME, "__type__", "__unit__")
@@ -74,10 +77,17 @@ class Groups:
         counts = np.zeros((self.count, present.shape[1]), dtype=np.int64)
         if present.all():
             counts[self.members] = self.sizes[:, None]
-        else:
+        elif present.any():
             ordered = present[self.order]
             counts[self.members] = np.add.reduceat(ordered, self.first, axis=0, dtype=np.int64)
         return counts
+
+    def spread(self, values: Values) -> Values:
+        """Return what each row's group has of *values*, `[count, T]`: `[rows, T]`, or its one row.
+
+        If there is one group only, its row stands for all.
+        """
+        return values if self.count == 1 else values[self.number]
 
     def crowded(self, present: Bools) -> Bools:
         """Tell where more than one row of a group is *present*, `[count, T]`."""
