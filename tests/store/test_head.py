@@ -234,3 +234,19 @@ def test_rows_of_another_epoch_are_not_answered():
     assert kept.read(T0 - 1, T0, ids)
     block = SampleBlock(ids, np.full(2, T0), ids.astype(np.float64))
     assert kept.head.judge(kept.lives.rows(ids), block).tolist() == [Verdict.DUPLICATE] * 2
+
+
+def test_many_rings_are_searched_and_few_looked_through(monkeypatch):
+    """Both ways find the same samples."""
+    random = np.random.default_rng(9)
+    kept = Kept(series=6)
+    for row in range(5):  # the last one has no ring
+        times = np.sort(random.choice(900_000, 5 << row, replace=False))
+        kept.write([(row, T0 + int(time), float(time)) for time in times])
+    for start, end in random.integers(T0 - 5_000, T0 + 905_000, (200, 2)).tolist():
+        found = []
+        for most in (0, 1 << 12):
+            monkeypatch.setattr(rings, "_LOOKED_THROUGH", most)
+            run = kept.head._rings.between(np.arange(6), start, max(start, end))
+            found.append([column.tolist() for column in (run.counts, run.times, run.values)])
+        assert found[0] == found[1]
