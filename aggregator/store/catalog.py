@@ -134,8 +134,9 @@ class Catalog:
         """
         key = tuple(matchers)
         held = self.selections.get(key)
-        if held is not None and self._is_all(key, *held):
-            return held[1]
+        current = None if held is None else self._current(key, *held)
+        if current is not None:
+            return current
         tests = [compiled(matcher) for matcher in matchers]
         metrics, posted = _metrics(tests), self._posted()
         rows = self._rows(metrics)
@@ -146,18 +147,23 @@ class Catalog:
         self.selections.put(key, Basis(metrics, rows, posted if by_postings else None), found)
         return found
 
-    def _is_all(self, key: Key, basis: Basis, found: Found) -> bool:
-        """Tell whether *found*, once found in *basis*, is all that there is to find now."""
+    def _current(self, key: Key, basis: Basis, found: Found) -> Found | None:
+        """Return *found*, once found in *basis*, with what came since; None: look for it anew."""
         rows = self._rows(basis.metrics)
         if basis.posted is not None and basis.posted != self._posted():
-            return False
+            return None
         if rows == basis.rows:
-            return True
+            return found
         fresh = self._since(basis)
-        if fresh is None or self._passing([compiled(matcher) for matcher in key], fresh):
-            return False
+        if fresh is None:
+            return None
+        more = self._passing([compiled(matcher) for matcher in key], fresh)
+        if not is_small(more, found):
+            return None
+        if more:
+            found = found.joined(Found.of(more, self.strings))
         self.selections.put(key, replace(basis, rows=rows), found)
-        return True
+        return found
 
     def _rows(self, metrics: tuple[str, ...] | None) -> tuple[int, ...]:
         """Return how many series each of *metrics* has, or how many there are."""

@@ -56,14 +56,14 @@ class Found:
             counts = [part.rows.size for part in some]
             codes[first:last, names.index(METRIC_NAME)] = np.repeat(metrics, counts)
             first = last
-        if len(parts) > 1 and not (ids[1:] > ids[:-1]).all():
-            order = np.argsort(ids, kind="stable")  # there are long runs that ascend
-            ids, codes = ids[order], codes[order]
         return Found.sealed(ids, names, codes)
 
     @staticmethod
     def sealed(ids: Ids, names: tuple[str, ...], codes: Codes) -> "Found":
-        """Return series whose arrays nobody else holds."""
+        """Return series, in any order, whose arrays nobody else holds."""
+        if not (ids[1:] > ids[:-1]).all():
+            order = np.argsort(ids, kind="stable")  # there are long runs that ascend
+            ids, codes = ids[order], codes[order]
         ids.flags.writeable = codes.flags.writeable = False
         return Found(ids, names, codes, int(codes.max(initial=0)))
 
@@ -77,6 +77,19 @@ class Found:
             self.span = Span.of(first, last)
             return self
         return Found.sealed(self.ids[alive], self.names, self.codes[alive])
+
+    def joined(self, more: "Found") -> "Found":
+        """Return these series and those of *more* that are not among them."""
+        places = np.minimum(np.searchsorted(self.ids, more.ids), self.ids.size - 1)
+        fresh = self.ids[places] != more.ids if self.ids.size else np.ones(more.ids.size, np.bool_)
+        if not fresh.any():
+            return self
+        names = tuple(sorted({*self.names, *more.names}))
+        ids = np.concatenate([self.ids, more.ids[fresh]])
+        codes = np.zeros((ids.size, len(names)), np.int32)
+        codes[: self.ids.size, [names.index(name) for name in self.names]] = self.codes
+        codes[self.ids.size :, [names.index(name) for name in more.names]] = more.codes[fresh]
+        return Found.sealed(ids, names, codes)
 
     def values(self, name: str, strings: Strings) -> list[str]:
         """Return the different values of a label, sorted."""
@@ -144,7 +157,7 @@ class Selections:
                 self._bytes -= self._kept.popitem(last=False)[1][2]
 
 
-def is_small(parts: Sequence[Part]) -> bool:
-    """Tell whether the series of *parts* may be kept."""
+def is_small(parts: Sequence[Part], found: Found | None = None) -> bool:
+    """Tell whether the series of *parts*, and those *found* already, may be kept."""
     cells = sum(part.rows.size * (len(part.view.names) + 2) for part in parts)
-    return 4 * cells <= MAX_BYTES
+    return 4 * cells + (found.codes.nbytes if found else 0) <= MAX_BYTES

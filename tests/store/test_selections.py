@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from aggregator.model.labels import METRIC_NAME, LabelTable, Matcher, MatchOp
+from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
 from aggregator.model.samples import SampleBlock
 from aggregator.store import catalog, postings, selections
 from aggregator.store.index import LabelIndex
@@ -262,13 +262,27 @@ class Growth:
     begun = done = gone = 0
 
 
+def grow(index: LabelIndex, growth: Growth) -> None:
+    """Add and forget series, and say how far it is."""
+    for first in range(0, 6_000, 50):
+        growth.begun = first + 50
+        add(index, range(first, first + 50), hour=1 + first)
+        growth.done = first + 50
+        if first % 1_000 == 950:
+            growth.gone = first - 500
+            index.forget((1 + growth.gone) * HOUR_MS)
+
+
+@pytest.mark.usefixtures("few_rows")
 def test_readers_find_all_that_was_there_and_only_what_matches():
     """Whatever is added and forgotten meanwhile."""
     index, growth, over = LabelIndex(), Growth(), threading.Event()
-    selector, names = (matcher("__name__=metric_1"), matcher("team=~team-[0-2]")), set()
-    failures: list[object] = []
+    failures, names = [], set()
     everything = [labels_of(number) for number in range(6_000)]
-    matching = [accepts(selector, labels) for labels in everything]
+    selectors = {
+        each: [accepts(each, labels) for labels in everything]
+        for each in (SELECTORS[1], (matcher("team=~team-[0-2]"),), (matcher("job=job-1"),))
+    }
 
     def check(pods: list[str], since: int, wanted: list[bool]) -> None:
         found = {int(pod.removeprefix("pod-")) for pod in pods}
@@ -279,11 +293,15 @@ def test_readers_find_all_that_was_there_and_only_what_matches():
 
     def reading() -> None:
         while not over.is_set():
-            since = growth.done
-            table: LabelTable = index.select(selector, 0, 9**15, index.strings()).labels
-            check([labels["pod"] for labels in table.dicts()], since, matching)
-            since = growth.done
-            check(list(index.label_values("pod", [selector], 0, 9**15)), since, matching)
+            for selector, matching in selectors.items():
+                since = growth.done
+                selection = index.select(selector, 0, 9**15, index.strings())
+                if (np.diff(selection.ids.astype(np.int64)) <= 0).any():
+                    failures.append(selection.ids)
+                pods = [labels["pod"] for labels in selection.labels.dicts()]
+                check(pods, since, matching)
+                since = growth.done
+                check(list(index.label_values("pod", [selector], 0, 9**15)), since, matching)
             since = growth.done
             check(list(index.label_values("pod", (), 0, 9**15)), since, [True] * 6_000)
             names.update(index.label_names((), 0, 9**15))
@@ -292,13 +310,7 @@ def test_readers_find_all_that_was_there_and_only_what_matches():
     for reader in readers:
         reader.start()
     try:
-        for first in range(0, 6_000, 50):
-            growth.begun = first + 50
-            add(index, range(first, first + 50), hour=1 + first)
-            growth.done = first + 50
-            if first % 1_000 == 950:
-                growth.gone = first - 500
-                index.forget((1 + growth.gone) * HOUR_MS)
+        grow(index, growth)
     finally:
         over.set()
         for reader in readers:
