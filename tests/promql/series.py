@@ -69,6 +69,22 @@ def series_lists():
     return st.lists(one_series(), min_size=1, max_size=5)
 
 
+def alike_series(seed: int, count: int = 7):
+    """Return series with samples at the same times: counters with resets, gauges, odd values."""
+    generator = np.random.default_rng(seed)
+    times = np.cumsum(generator.choice([10_000, 10_000, 35_000], 60)).tolist()
+    odd = np.array([math.nan, math.inf, -math.inf, 1e308, 0.0, -0.0])
+    levels = np.cumsum(generator.poisson(2.0, (count, len(times))) * 0.1, axis=1)
+    levels -= np.maximum.accumulate(np.where(generator.random(levels.shape) < 0.05, levels, 0), 1)
+    levels[::3] = generator.normal(size=levels[::3].shape)
+    levels[1::3] = np.where(
+        generator.random(levels[1::3].shape) < 0.05,
+        generator.choice(odd, levels[1::3].shape),
+        levels[1::3],
+    )
+    return [list(zip(times, level, strict=True)) for level in levels.tolist()]
+
+
 def many_series(seed: int, count: int = 40):
     """Return series of up to ten minutes with jitter, gaps, resets and the odd values."""
     generator = np.random.default_rng(seed)

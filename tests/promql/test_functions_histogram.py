@@ -91,14 +91,15 @@ def fraction(lower, upper, counts):
 def histograms(draw):
     """Return some histograms as rows, and by (histogram, step) what is present of them."""
     steps = 3
+    gaps, least = draw(st.booleans()), draw(st.sampled_from([-1, 0]))
     matrix, present = [], {}
     for number in range(draw(st.integers(1, 4))):
         bounds = draw(st.lists(st.sampled_from(BOUNDS), min_size=1, unique=True))
         level = np.zeros(steps)
         for text in sorted(bounds, key=float):
-            level = level + draw(st.lists(st.integers(-1, 9), min_size=steps, max_size=steps))
+            level = level + draw(st.lists(st.integers(least, 9), min_size=steps, max_size=steps))
             level = np.maximum(level, 0) * draw(st.sampled_from([1.0, 1.0, 1 + 1e-14]))
-            values = [None if draw(st.integers(0, 9)) == 0 else v for v in level.tolist()]
+            values = [None if gaps and draw(st.integers(0, 9)) == 0 else v for v in level.tolist()]
             matrix.append(({"__name__": "h_bucket", "n": str(number), "le": text}, values))
             for step, value in enumerate(values):
                 if value is not None:

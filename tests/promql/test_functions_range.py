@@ -13,7 +13,7 @@ from aggregator.promql.annotations import Annotations
 from aggregator.promql.functions import FUNCTIONS, ValueType, ragged
 from aggregator.promql.windows import PROMETHEUS_2, PROMETHEUS_3
 from tests.promql import reference
-from tests.promql.series import many_series, samples_of, series_lists
+from tests.promql.series import alike_series, many_series, samples_of, series_lists
 
 KERNELS = sorted(name for name, function in FUNCTIONS.items() if function.kernel is not None)
 STALE_BITS = 0x7FF0000000000002
@@ -105,6 +105,21 @@ def test_kernel_equals_plain_loop_on_many_windows(name):
     scalars = sum(kind is ValueType.SCALAR for kind in FUNCTIONS[name].arguments)
     for rules in (PROMETHEUS_3, PROMETHEUS_2):
         case = (name, series, ends, 95_000, [0.37] * scalars)
+        assert_same(name, run(*case, rules=rules), expected(*case, rules=rules))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("range_ms", [95_000, 84_000])
+def test_kernel_equals_plain_loop_on_series_with_the_same_times(name, range_ms):
+    """Computing what depends on times once for all series gives what the loop gives of each.
+
+    One of the ranges is a multiple of the step, so that windows begin where others end.
+    """
+    series = alike_series(seed=3)
+    ends = list(range(-30_000, 1_300_000, 21_000))
+    scalars = sum(kind is ValueType.SCALAR for kind in FUNCTIONS[name].arguments)
+    for rules in (PROMETHEUS_3, PROMETHEUS_2):
+        case = (name, series, ends, range_ms, [0.37] * scalars)
         assert_same(name, run(*case, rules=rules), expected(*case, rules=rules))
 
 

@@ -18,8 +18,9 @@ from aggregator.promql.operators.aggregate import REDUCERS, aggregate
 from aggregator.promql.operators.binary import vector_vector
 from aggregator.promql.operators.choose import choose_k, choose_ratio, count_values, quantile
 from aggregator.promql.operators.order import label_order
-from aggregator.promql.operators.rows import compact
+from aggregator.promql.operators.rows import Groups, compact
 from aggregator.promql.operators.sets import combine_sets
+from aggregator.promql.operators.sums import group_sums
 from aggregator.promql.plan import Binary, Cardinality, Matching, NumberLiteral, StringLiteral
 from tests.promql import plain
 
@@ -33,7 +34,7 @@ GROUPINGS = st.sampled_from([(), ("job",), ("host",), ("job", "host"), ("nope",)
 
 @st.composite
 def matrices(draw, steps: int, strings: Strings, values=VALUES):
-    """Return a matrix of distinct label sets with gaps."""
+    """Return a matrix of distinct label sets, with or without gaps."""
     names = st.sampled_from(["a", "b"])
     texts = st.sampled_from(["", "x", "y", "z"])
     keys = draw(st.lists(st.tuples(names, texts, texts), max_size=7, unique=True))
@@ -41,10 +42,9 @@ def matrices(draw, steps: int, strings: Strings, values=VALUES):
         {key: text for key, text in zip((METRIC_NAME, *LABELS), row, strict=True) if text}
         for row in keys
     ]
-    cells = st.lists(
-        st.one_of(st.none(), values), min_size=len(rows) * steps, max_size=len(rows) * steps
-    )
-    drawn = draw(cells)
+    cells = values if draw(st.booleans()) else st.one_of(st.none(), values)
+    size = len(rows) * steps
+    drawn = draw(st.lists(cells, min_size=size, max_size=size))
     shape = (len(rows), steps)
     numbers = np.array([0.0 if cell is None else cell for cell in drawn]).reshape(shape)
     present = np.array([cell is not None for cell in drawn], dtype=np.bool_).reshape(shape)
@@ -77,6 +77,37 @@ def vector(matrix: StepMatrix, step: int) -> plain.Vector:
         )
         if there
     ]
+
+
+def summed_in_pairs(values: list[float]) -> tuple[float, float]:
+    """Return the sum and what it lost, neighbours added first."""
+    pairs = [(value, 0.0) for value in values]
+    while len(pairs) > 1:
+        added = []
+        for (left, left_lost), (right, right_lost) in zip(pairs[::2], pairs[1::2], strict=False):
+            grown = left + right
+            part = grown - left
+            lost = left_lost + ((left - (grown - part)) + (right - part))
+            added.append((grown, lost + right_lost))
+        pairs = added + pairs[2 * len(added) :]
+    return pairs[0]
+
+
+@pytest.mark.parametrize("sizes", [[1], [7], [4, 4, 4], [3, 5, 4], [1, 1, 40, 3, 9, 1, 17]])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_groups_of_any_sizes_are_summed_in_pairs(sizes, gaps):
+    """The sum of each group is that of its own rows to the bit, whatever groups there are."""
+    generator = np.random.default_rng(2)
+    number = generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    values = generator.normal(size=(number.size, 3)) * 10.0 ** generator.integers(-9, 9, (1, 3))
+    present = generator.random(values.shape) < (0.8 if gaps else 1)
+    groups = Groups.of(number, len(sizes))
+    totals, lost = group_sums(values, present, groups)
+    counted = np.where(present, values, 0.0)
+    for group in range(len(sizes)):
+        for step in range(3):
+            wanted = summed_in_pairs(counted[number == group, step].tolist())
+            assert (totals[group, step], lost[group, step]) == wanted
 
 
 def close(got: float, wanted: float) -> bool:
