@@ -2,6 +2,7 @@
 
 import pytest
 
+from aggregator.errors import QuerySyntaxError
 from aggregator.model.labels import Matcher, MatchOp
 from aggregator.store.matching import compiled, literal_alternatives
 
@@ -43,3 +44,13 @@ def test_regexes_of_literals_need_no_regex_engine(regex, expected):
 def test_matchers_know_whether_absent_labels_match(op, value, accepted):
     """An absent label is the empty string."""
     assert compiled(Matcher("a", MatchOp(op), value)).accepts_absent is accepted
+
+
+def test_matchers_are_made_ready_once():
+    """Equal ones share what was made; very long ones are made anew, bad ones refused again."""
+    short, long = (Matcher("a", MatchOp.REGEX, text) for text in ("x.", "x." * 600))
+    assert compiled(short) is compiled(Matcher("a", MatchOp.REGEX, "x."))
+    assert compiled(long) is not compiled(long)
+    for _ in range(2):
+        with pytest.raises(QuerySyntaxError, match="invalid regular expression"):
+            compiled(Matcher("a", MatchOp.REGEX, "("))
