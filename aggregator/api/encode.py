@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from aggregator.api import labelsets
 from aggregator.api.texts import Texts, data, sliced, take, texts
@@ -271,6 +272,11 @@ def _values(values: Floats) -> tuple[Texts, Ints]:
         codes[exact] = values.size + np.arange(np.count_nonzero(exact))
         found.append(_listed(integers[exact]))
     usual = exact | _usual(values)
+    small = (np.abs(values) < 1e-5) & (values != 0)
+    if small.any():
+        codes[small] = sum(map(len, found)) + np.arange(np.count_nonzero(small))
+        found.append(_small(values[small]))
+        usual |= small
     if not usual.all():
         bits = values[~usual].view(np.int64)
         distinct, which = np.unique(bits, return_inverse=True)
@@ -289,6 +295,17 @@ def _listed(numbers: Floats | Ints) -> Texts:
     offsets = np.zeros(numbers.size + 1, np.int64)
     offsets[1:-1], offsets[-1] = ends + 1, body.size
     return sliced(pa.py_buffer(body.data), offsets)
+
+
+def _small(values: Floats) -> Texts:
+    """Return values below 1e-5: decimal down to 1e-6, then with an exponent of two digits."""
+    written = pa.array(values).cast(pa.large_string())  # as `number` does, but for `e-7`
+    padded = pc.replace_substring_regex(written, "e-([0-9])$", r"e-0\1")
+    quote, nothing = (pa.scalar(text, pa.large_string()) for text in ('"', ""))
+    quoted: Texts = pc.call_function("binary_join_element_wise", [padded, quote, nothing]).cast(
+        pa.large_binary()
+    )
+    return quoted
 
 
 def _usual(values: Floats) -> Bools:
