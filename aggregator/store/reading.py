@@ -5,6 +5,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -18,16 +19,15 @@ from aggregator.store.pool import CORES, Pool
 from aggregator.store.process import release_memory
 from aggregator.store.stretches import Stretches, assembled
 
-# A statement costs as much as some 250,000 samples. Two are answered at a time, each by one thread.
+# A statement costs as much as some 250,000 samples. Two are answered at a time, each on its share
+# of the cores; what they gave, and the run in work, is held.
 _FEWEST_SAMPLES = 200_000
 _STATEMENT_SAMPLES = 700_000
 _READERS = 2
 _THREADS = max(1, CORES // _READERS)
-_RUNS = 2
-# The run in work and the next one are held. It takes from each stretch of the sort key one granule
-# of the table that mostly holds other series, so over many of them it is to be larger.
-_RUN_SAMPLES = 1_400_000
-_MOST_SAMPLES = 4_500_000
+# A statement reads from each stretch of the sort key one granule that mostly holds other series,
+# so over many stretches a run is to have more samples, of some windows of time each.
+_MOST_SAMPLES = 2_200_000
 _RUN_SERIES = 8_000
 _KEY_MS, _KEY_SAMPLES = 14_400_000, 3 * 8_192
 _PORTION_SAMPLES = 500_000  # what is worked through at once should stay in the processor's cache
@@ -139,16 +139,17 @@ class SampleReader:
             answer = self._pool.read(statement, budget, _THREADS)
             return [Stretches.of(block) for block in sample_blocks(answer)]
 
-        def begin(run: Run) -> Begun:
-            windows = _windows(start_ms, end_ms, run.thought)
+        def begin(run: Run, parts: int) -> Begun:
+            windows = _windows(start_ms, end_ms, max(parts, -(-run.thought // _STATEMENT_SAMPLES)))
             limit = run.limit // len(windows)
             return limit, [readers.submit(read, window, run, limit) for window in windows]
 
         done = 0
         try:
-            for run, parts in _in_turn(self._plan(ids, end_ms - start_ms), begin):
-                whole = assembled(run.position, run.wanted, parts)
-                parts.clear()  # the engine's memory is needed for the next ones
+            plan, parts = self._plan(ids, end_ms - start_ms)
+            for run, stretches in _in_turn(plan, partial(begin, parts=parts)):
+                whole = assembled(run.position, run.wanted, stretches)
+                stretches.clear()  # the engine's memory is needed for the next ones
                 done += whole.times.size
                 budget.spend_samples(whole.times.size if counted else 0)
                 yield from _portions(whole)
@@ -157,43 +158,55 @@ class SampleReader:
             if done >= _MANY_SAMPLES:
                 release_memory()
 
-    def _plan(self, ids: Ids, span_ms: int) -> RunPlan:
+    def _plan(self, ids: Ids, span_ms: int) -> tuple[RunPlan, int]:
+        """Return the runs, and in how many parts each is to be read at least."""
         thought = self._spacing.samples(ids, span_ms) * ids.size
-        most = min(max(_RUN_SAMPLES, span_ms // _KEY_MS * _KEY_SAMPLES), _MOST_SAMPLES)
-        target = int(max(thought / math.ceil(thought / most), _FEWEST_SAMPLES)) + 1
-        return RunPlan(ids, span_ms, self._spacing, target=target, most_series=_RUN_SERIES)
+        most = min(span_ms // _KEY_MS * _KEY_SAMPLES, _MOST_SAMPLES)
+        alone = thought <= max(most, _READERS * _STATEMENT_SAMPLES)
+        runs = 1 if alone else math.ceil(thought / max(most, _STATEMENT_SAMPLES))
+        target = int(max(thought / runs, _FEWEST_SAMPLES)) + 1
+        plan = RunPlan(ids, span_ms, self._spacing, target=target, most_series=_RUN_SERIES)
+        return plan, _READERS if alone and thought > 2 * _FEWEST_SAMPLES else 1
 
 
 def _in_turn(plan: RunPlan, begin: Callable[[Run], Begun]) -> Iterator[tuple[Run, list[Stretches]]]:
-    """Yield the runs of *plan* in order; the next one is being read meanwhile."""
+    """Yield the runs of *plan* in order; the next ones are being read meanwhile."""
     begun: deque[tuple[Run, Begun]] = deque()
-    while begun or not plan.at_end:
-        while len(begun) < _RUNS and not plan.at_end:
+
+    def read_ahead() -> None:
+        while sum(len(reading) for _, (_, reading) in begun) < _READERS and not plan.at_end:
             run = plan.begin()
             begun.append((run, begin(run)))
+
+    while begun or not plan.at_end:
+        read_ahead()
         run, (limit, reading) = begun.popleft()
-        answers = [answer.result() for answer in reading]
-        counts = [sum(len(part.block) for part in answer) for answer in answers]
-        if max(counts) < limit:
-            plan.complete(run, sum(counts))
-            yield run, [part for answer in answers for part in answer]
+        stretches, largest = _collected(reading)
+        if largest < limit:
+            plan.complete(run, sum(len(part.block) for part in stretches))
+            read_ahead()
+            yield run, stretches
         else:
             plan.begin_again(run)
             for _, (_, unneeded) in begun:
-                for answer_of in unneeded:
-                    answer_of.cancel()
+                for part in unneeded:
+                    part.cancel()
             begun.clear()
 
 
-def _windows(start_ms: int, end_ms: int, samples: int) -> list[tuple[int, int]]:
-    """Cut (start_ms, end_ms] where the sort key changes, for statements of about equal size."""
-    count = -(-samples // _STATEMENT_SAMPLES)
-    if samples > 2 * _FEWEST_SAMPLES:
-        count = max(count, _READERS)
-    cuts = {start_ms + (end_ms - start_ms) * place // count for place in range(1, count)}
+def _collected(reading: list[Future[list[Stretches]]]) -> tuple[list[Stretches], int]:
+    """Return what all statements gave, and the most rows that one of them did; keep none."""
+    answers = [answer.result() for answer in reading]
+    reading.clear()
+    largest = max(sum(len(part.block) for part in answer) for answer in answers)
+    return [part for answer in answers for part in answer], largest
+
+
+def _windows(start_ms: int, end_ms: int, count: int) -> list[tuple[int, int]]:
+    """Cut (start_ms, end_ms] in about *count* windows, where the sort key changes."""
+    cuts = [start_ms + (end_ms - start_ms) * place // count for place in range(1, count)]
     edges = sorted({cut - cut % _KEY_MS - 1 for cut in cuts})
-    edges = [start_ms, *(edge for edge in edges if edge > start_ms), end_ms]
-    return list(pairwise(edges))
+    return list(pairwise([start_ms, *(edge for edge in edges if edge > start_ms), end_ms]))
 
 
 def _portions(run: SeriesSamples) -> Iterator[SeriesSamples]:

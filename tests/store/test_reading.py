@@ -50,7 +50,7 @@ def assert_complete(block: SampleBlock, ids: np.ndarray) -> None:
 @pytest.mark.parametrize("guessed_ms", [100, 10_000, 1_000_000_000])
 def test_runs_are_complete_and_in_order(chdb_store, ids, monkeypatch, guessed_ms):
     """Also where samples are denser or sparser than they were in what was read before."""
-    monkeypatch.setattr(reading, "_RUN_SAMPLES", 5_000)
+    monkeypatch.setattr(reading, "_STATEMENT_SAMPLES", 5_000)
     monkeypatch.setattr(reading, "_FEWEST_SAMPLES", 5_000)
     monkeypatch.setattr(reading, "_KEY_SAMPLES", 0)
     spacing = Spacing()
@@ -65,7 +65,7 @@ def test_runs_are_complete_and_in_order(chdb_store, ids, monkeypatch, guessed_ms
 
 def test_rows_that_are_twice_in_the_table_are_read_once(chdb_store, ids, monkeypatch):
     """A repeated insert changes nothing, also where it fills the runs' limit."""
-    monkeypatch.setattr(reading, "_RUN_SAMPLES", 5_000)
+    monkeypatch.setattr(reading, "_STATEMENT_SAMPLES", 5_000)
     chdb_store._pool.execute("system stop merges samples", {})
     chdb_store._pool.execute("insert into samples select * from samples", {})
     assert_complete(read(chdb_store, ids, Budget())[0], ids)
@@ -73,7 +73,7 @@ def test_rows_that_are_twice_in_the_table_are_read_once(chdb_store, ids, monkeyp
 
 def test_a_query_that_stops_leaves_nothing_running(chdb_store, ids, monkeypatch):
     """The runs that are being read ahead end before the error goes on."""
-    monkeypatch.setattr(reading, "_RUN_SAMPLES", 2_500)
+    monkeypatch.setattr(reading, "_STATEMENT_SAMPLES", 2_500)
     monkeypatch.setattr(reading, "_FEWEST_SAMPLES", 2_500)
     with pytest.raises(QueryExecutionError, match="more than 3000 samples"):
         read(chdb_store, ids, Budget(max_samples=3_000))
