@@ -14,9 +14,10 @@ def tune_process() -> None:
     """Keep memory and wake-up delays small; call it once, before threads start.
 
     Two malloc arenas halve the memory of a many-threaded process. Arrow's own pool would keep
-    150 MB free that nobody else can use, its threads bring nothing on columns of this size. A short switch interval lets API threads in while a cache miss
-    is parsed. What arrays of up to 32 MB leave free is kept for the next ones: getting it from the
-    system anew, page after page, was 40 % of the time it takes to write a large answer.
+    150 MB free that nobody else can use; its threads bring nothing on columns of this size. A short
+    switch interval lets API threads in while a cache miss is parsed. What arrays of up to 32 MB
+    leave free is kept for the next ones: getting it from the system anew, page after page, was 40 %
+    of the time it takes to write a large answer.
     """
     _libc().mallopt(_M_ARENA_MAX, 2)
     _libc().mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES // 2)
