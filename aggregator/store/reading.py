@@ -203,10 +203,10 @@ def _collected(reading: list[Future[list[Stretches]]]) -> tuple[list[Stretches],
 
 
 def _windows(start_ms: int, end_ms: int, count: int) -> list[tuple[int, int]]:
-    """Cut (start_ms, end_ms] in about *count* windows, where the sort key changes."""
+    """Cut (start_ms, end_ms] in about *count* alike windows, where the sort key changes."""
     cuts = [start_ms + (end_ms - start_ms) * place // count for place in range(1, count)]
-    edges = sorted({cut - cut % _KEY_MS - 1 for cut in cuts})
-    return list(pairwise([start_ms, *(edge for edge in edges if edge > start_ms), end_ms]))
+    edges = sorted({(cut + _KEY_MS // 2) // _KEY_MS * _KEY_MS - 1 for cut in cuts})
+    return list(pairwise([start_ms, *(e for e in edges if start_ms < e < end_ms), end_ms]))
 
 
 def _portions(run: SeriesSamples) -> Iterator[SeriesSamples]:
