@@ -117,7 +117,7 @@ class PrometheusApi:
         found: list[SeriesSelection] = []
         for selector in selectors:
             request.budget.check()
-            found.append(self._store.select(selector, start_ms, end_ms, strings))
+            found.append(self._store.select(selector, start_ms, end_ms, strings, request.budget))
             request.budget.spend_series(sum(selection.ids.size for selection in found))
         request.budget.check()
         table = LabelTable.concat([selection.labels for selection in found], strings)
@@ -135,7 +135,7 @@ class PrometheusApi:
         selectors = parameters.selectors(request)
 
         def names(some: Sequence[Selector]) -> Sequence[str]:
-            return self._store.label_names(some, start_ms, end_ms)
+            return self._store.label_names(some, start_ms, end_ms, request.budget)
 
         return self._strings(request, names, selectors, limit)
 
@@ -149,7 +149,7 @@ class PrometheusApi:
         selectors = parameters.selectors(request)
 
         def values(some: Sequence[Selector]) -> Sequence[str]:
-            return self._store.label_values(name, some, start_ms, end_ms)
+            return self._store.label_values(name, some, start_ms, end_ms, request.budget)
 
         return self._strings(request, values, selectors, limit)
 

@@ -45,7 +45,7 @@ def warnings(
     lines = freshness(reads, now_ms, None)
     if not lines or not _needs_data(request):
         return lines
-    known = store.label_values("cluster", [request.scope], MIN_MS, MAX_MS)
+    known = store.label_values("cluster", [request.scope], MIN_MS, MAX_MS, request.budget)
     return freshness(reads, now_ms, frozenset(known))
 
 

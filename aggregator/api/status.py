@@ -87,7 +87,7 @@ class StatusApi:
             limit = _whole(request, "limit", message="limit must be a positive number")
         if not 0 < limit <= _MOST_TOP:
             raise bad_data(f"limit must be a positive number up to {_MOST_TOP}")
-        found = self._store.cardinality(request.scope, limit)
+        found = self._store.cardinality(request.scope, limit, request.budget)
         document = {
             "headStats": {
                 "numSeries": found.series,

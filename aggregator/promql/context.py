@@ -77,6 +77,6 @@ class Context:
         """
         within = (*matchers, *self.scope)
         self.reads.append(Read(within, start_ms, end_ms))
-        selection = self.reader.select(within, start_ms + 1, end_ms, self.strings)
+        selection = self.reader.select(within, start_ms + 1, end_ms, self.strings, self.budget)
         self.budget.spend_series(selection.ids.size)
         return selection

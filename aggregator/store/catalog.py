@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from aggregator.model.arrays import Codes, Ids
+from aggregator.model.budget import Budget
 from aggregator.model.labels import METRIC_NAME, LabelTable, Matcher, Strings
 from aggregator.store.interface import SeriesSelection
 from aggregator.store.inverted import Inverted, InvertedLabels
@@ -33,7 +34,7 @@ class Postings(Protocol):
         """How often series were written."""
         ...
 
-    def ids(self, name: str, pattern: str) -> Ids | None:
+    def ids(self, name: str, pattern: str, budget: Budget | None) -> Ids | None:
         """Return the series whose label *name* matches *pattern*, None if only columns know."""
         ...
 
@@ -68,10 +69,15 @@ class Catalog:
         )
 
     def select(
-        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, strings: Strings
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        strings: Strings,
+        budget: Budget | None = None,
     ) -> SeriesSelection:
         """Return the series that match and may have a sample in [start_ms, end_ms]."""
-        found = self._found(matchers)
+        found = self._found(matchers, budget)
         if isinstance(found, Found):
             found = found.living(self.lives, start_ms, end_ms)
         else:
@@ -82,14 +88,18 @@ class Catalog:
         return SeriesSelection(found.ids, LabelTable(found.names, codes, strings))
 
     def label_names(
-        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+        self,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None = None,
     ) -> Sequence[str]:
         """Return the label names of the series that match any selector (all if none), sorted."""
         if not selectors:
             return self.names.living(self.lives, start_ms, end_ms)
         names: set[str] = set()
         for selector in selectors:
-            found = self._found(selector)
+            found = self._found(selector, budget)
             if isinstance(found, Found):
                 names.update(found.living(self.lives, start_ms, end_ms).label_names())
             else:
@@ -98,26 +108,38 @@ class Catalog:
         return sorted(names)
 
     def label_values(
-        self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+        self,
+        name: str,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None = None,
     ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
         if not selectors:
             if name == METRIC_NAME:
                 return self.metric_names.living(self.lives, start_ms, end_ms)
             return self.inverted.label(name).texts(self.lives, start_ms, end_ms)
-        answers = [self._values(name, each, start_ms, end_ms) for each in selectors]
+        answers = [self._values(name, each, start_ms, end_ms, budget) for each in selectors]
         return answers[0] if len(answers) == 1 else sorted(set().union(*answers))
 
-    def matching(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[Part]:
+    def matching(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, budget: Budget | None
+    ) -> list[Part]:
         """Return where the series are that match and live in the window, no part empty."""
-        parts, _ = self._parts([compiled(matcher) for matcher in matchers])
+        parts, _ = self._parts([compiled(matcher) for matcher in matchers], budget)
         return self._living(parts, start_ms, end_ms)
 
     def _values(
-        self, name: str, selector: Sequence[Matcher], start_ms: int, end_ms: int
+        self,
+        name: str,
+        selector: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None,
     ) -> Sequence[str]:
         """Return the values of a label among the series that match, sorted."""
-        found = self._found(selector)
+        found = self._found(selector, budget)
         if isinstance(found, Found):
             return found.living(self.lives, start_ms, end_ms).values(name, self.strings)
         parts = self._living(found, start_ms, end_ms)
@@ -127,7 +149,7 @@ class Catalog:
         codes = distinct(np.concatenate([*columns, np.zeros(0, np.int32)]))
         return sorted(self.strings.texts(codes[codes != 0]))
 
-    def _found(self, matchers: Sequence[Matcher]) -> Found | list[Part]:
+    def _found(self, matchers: Sequence[Matcher], budget: Budget | None) -> Found | list[Part]:
         """Return the series that match, whenever they live; only where they are if they are many.
 
         What was found before serves again while no series came that matches too.
@@ -140,7 +162,7 @@ class Catalog:
         tests = [compiled(matcher) for matcher in matchers]
         metrics, posted = _metrics(tests), self._posted()
         rows = self._rows(metrics)
-        parts, by_postings = self._parts(tests)
+        parts, by_postings = self._parts(tests, budget)
         if not is_small(parts):
             return parts
         found = Found.of(parts, self.strings)
@@ -187,13 +209,13 @@ class Catalog:
     def _posted(self) -> int:
         return 0 if self.postings is None else self.postings.written
 
-    def _parts(self, tests: Sequence[Test]) -> tuple[list[Part], bool]:
+    def _parts(self, tests: Sequence[Test], budget: Budget | None) -> tuple[list[Part], bool]:
         """Return where the series are that pass, no part empty, and whether `postings` knew."""
         named = [test for test in tests if test.name == METRIC_NAME]
         others = [test for test in tests if test.name != METRIC_NAME]
         views = self._views(named) if named else None
         rows = self.tables.series_count if views is None else sum(v.ids.size for _, v in views)
-        narrowed = self._narrowed(others, rows) if rows > _FEW_ROWS else None
+        narrowed = self._narrowed(others, rows, budget) if rows > _FEW_ROWS else None
         if narrowed is not None:
             done, ids, by_postings = narrowed
             rest = [test for test in tests if test is not done]
@@ -243,7 +265,9 @@ class Catalog:
                 metrics = list(itertools.compress(metrics, test.accepts(metrics).tolist()))
         return [(metric, view) for metric in metrics if (view := self.tables.view(metric))]
 
-    def _narrowed(self, tests: Sequence[Test], rows: int) -> tuple[Test, Ids, bool] | None:
+    def _narrowed(
+        self, tests: Sequence[Test], rows: int, budget: Budget | None
+    ) -> tuple[Test, Ids, bool] | None:
         """Return the most selective of *tests*, what it finds, and whether `postings` knew.
 
         None if no test finds few.
@@ -261,7 +285,9 @@ class Catalog:
             return best[0], best[1].ids(best[2]), False
         if self.postings is not None:
             for test in finding:
-                ids = self.postings.ids(test.name, test.pattern) if test.literals is None else None
+                if test.literals is not None:
+                    continue
+                ids = self.postings.ids(test.name, test.pattern, budget)
                 if ids is not None:
                     return test, ids, True
         return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aggregator.model.arrays import Codes, Ids, Ints
+from aggregator.model.budget import Budget
 from aggregator.model.labels import METRIC_NAME, Matcher, Strings
 from aggregator.store.blocks import Block, IdBlocks
 from aggregator.store.cardinality import Cardinality, Census
@@ -116,22 +117,36 @@ class LabelIndex:
     # -- matchers to series
 
     def select(
-        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, strings: Strings
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        strings: Strings,
+        budget: Budget | None = None,
     ) -> SeriesSelection:
         """Return the series that match and may have a sample in [start_ms, end_ms]."""
-        return self._state.select(matchers, start_ms, end_ms, strings)
+        return self._state.select(matchers, start_ms, end_ms, strings, budget)
 
     def label_names(
-        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+        self,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None = None,
     ) -> Sequence[str]:
         """Return the label names of the series that match any selector, sorted."""
-        return self._state.label_names(selectors, start_ms, end_ms)
+        return self._state.label_names(selectors, start_ms, end_ms, budget)
 
     def label_values(
-        self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+        self,
+        name: str,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None = None,
     ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
-        return self._state.label_values(name, selectors, start_ms, end_ms)
+        return self._state.label_values(name, selectors, start_ms, end_ms, budget)
 
     def value_count(self, name: str) -> int:
         """Return how many different values the label *name* has."""
@@ -139,11 +154,13 @@ class LabelIndex:
         columns = [column for column in found if column is not None]
         return int(distinct(np.concatenate(columns)).size) if columns else 0
 
-    def cardinality(self, matchers: Sequence[Matcher], limit: int) -> Cardinality:
+    def cardinality(
+        self, matchers: Sequence[Matcher], limit: int, budget: Budget | None = None
+    ) -> Cardinality:
         """Return how many series match, and the *limit* names and values that most of them have."""
         state = self._state
         census = Census(state.strings)
-        found = state.matching(matchers, *_ALL_TIME)
+        found = state.matching(matchers, *_ALL_TIME, budget)
         census.add(((part.metric, part.view, part.rows) for part in found), state.lives)
         return census.result(limit)
 

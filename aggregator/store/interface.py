@@ -1,7 +1,7 @@
 """What the rest of the aggregator may ask of a store of samples: one Protocol a job.
 
 Times are int64 milliseconds UTC. A window is left-open and right-closed. Every method may raise
-`StoreError`; reads also raise what their `Budget` raises.
+`StoreError`; reads also raise what their `Budget` raises, if they have one.
 """
 
 import threading
@@ -47,7 +47,12 @@ class SeriesReader(Protocol):
         ...
 
     def select(
-        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, strings: Strings
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        strings: Strings,
+        budget: Budget | None = None,
     ) -> SeriesSelection:
         """Return the series that match and may have a sample in [start_ms, end_ms]."""
         ...
@@ -149,18 +154,29 @@ class LabelReader(Protocol):
     """Answers what labels there are. `selectors` empty means all series; limit 0 means none."""
 
     def label_names(
-        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+        self,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None = None,
     ) -> Sequence[str]:
         """Return the label names of the series that match any selector, sorted."""
         ...
 
     def label_values(
-        self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+        self,
+        name: str,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None = None,
     ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
         ...
 
-    def cardinality(self, matchers: Sequence[Matcher], limit: int) -> Cardinality:
+    def cardinality(
+        self, matchers: Sequence[Matcher], limit: int, budget: Budget | None = None
+    ) -> Cardinality:
         """Return how many series match, and the *limit* names and values that most of them have."""
         ...
 

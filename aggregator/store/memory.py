@@ -47,26 +47,42 @@ class MemoryStore:
         return self._index.strings()
 
     def select(
-        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, strings: Strings
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        strings: Strings,
+        budget: Budget | None = None,
     ) -> SeriesSelection:
         """Return the series that match and may have a sample in [start_ms, end_ms]."""
-        return self._index.select(matchers, start_ms, end_ms, strings)
+        return self._index.select(matchers, start_ms, end_ms, strings, budget)
 
     def label_names(
-        self, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+        self,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None = None,
     ) -> Sequence[str]:
         """Return the label names of the series that match any selector, sorted."""
-        return self._index.label_names(selectors, start_ms, end_ms)
+        return self._index.label_names(selectors, start_ms, end_ms, budget)
 
     def label_values(
-        self, name: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+        self,
+        name: str,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        budget: Budget | None = None,
     ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
-        return self._index.label_values(name, selectors, start_ms, end_ms)
+        return self._index.label_values(name, selectors, start_ms, end_ms, budget)
 
-    def cardinality(self, matchers: Sequence[Matcher], limit: int) -> Cardinality:
+    def cardinality(
+        self, matchers: Sequence[Matcher], limit: int, budget: Budget | None = None
+    ) -> Cardinality:
         """Return how many series match, and the *limit* names and values that most of them have."""
-        return self._index.cardinality(matchers, limit)
+        return self._index.cardinality(matchers, limit, budget)
 
     def series_ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
         """Return the id of each label set, giving new ones an id."""

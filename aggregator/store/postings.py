@@ -62,12 +62,12 @@ class PostingsTable:
             if value_count(name) > WIDE_VALUES:
                 self._fill(name)
 
-    def ids(self, name: str, pattern: str) -> Ids | None:
+    def ids(self, name: str, pattern: str, budget: Budget | None) -> Ids | None:
         """Return the series whose label *name* matches *pattern*, None for a label not wide."""
         if name not in self._wide:
             return None
         parameters = {"name": sql.escaped(name), "pattern": sql.escaped(pattern)}
-        found = self._pool.read(sql.Statement(sql.POSTINGS, parameters), Budget())
+        found = self._pool.read(sql.Statement(sql.POSTINGS, parameters), budget or Budget())
         return np.unique(numbers(found.column("id")))
 
     def _fill(self, name: str) -> None:

@@ -6,9 +6,10 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from aggregator.errors import StoreError
+from aggregator.errors import QueryTimeoutError, StoreError
+from aggregator.model.budget import Budget
 from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
-from aggregator.store import expiry, postings
+from aggregator.store import catalog, expiry, postings
 from aggregator.store.chdb import ChdbStore
 from aggregator.store.lock import DirectoryLock
 from aggregator.store.settings import Backend
@@ -158,6 +159,29 @@ def test_postings_answer_like_the_columns(tmp_path, monkeypatch):
     with opener(Backend.CHDB)(tmp_path) as store:
         assert set(window(store, 0, T0, pattern)) == expected
         assert posted(store) == (120, ["pod"])
+
+
+def test_postings_are_read_within_the_budget_of_who_asks(tmp_path, monkeypatch):
+    """What may not use the disk is refused; what may is known to have used it."""
+    monkeypatch.setattr(postings, "WIDE_VALUES", 50)
+    monkeypatch.setattr(catalog, "_FEW_VALUES", 50)
+    monkeypatch.setattr(catalog, "_FEW_ROWS", 10)
+    regex, ever = (Matcher("pod", MatchOp.REGEX, ".*7"),), (0, T0)
+    with opener(Backend.CHDB)(tmp_path) as store:
+        write(store, [(labels(name="m", pod=f"p-{k}"), T0, 0.0) for k in range(120)])
+        reads = (
+            lambda budget: store.cardinality(regex, 1, budget),
+            lambda budget: store.label_names([regex], *ever, budget),
+            lambda budget: store.label_values("pod", [regex], *ever, budget),
+            lambda budget: store.select(regex, *ever, store.strings(), budget),
+        )
+        for read in reads:
+            with pytest.raises(QueryTimeoutError, match="needs the disk"):
+                read(Budget(may_use_disk=False))
+        used = [Budget() for _ in reads]
+        for read, budget in zip(reads, used, strict=True):
+            read(budget)
+        assert [budget.used_disk for budget in used] == [True, True, False, False]
 
 
 def posted(store) -> tuple[int, list[str]]:
