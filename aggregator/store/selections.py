@@ -159,5 +159,7 @@ class Selections:
 
 def is_small(parts: Sequence[Part], found: Found | None = None) -> bool:
     """Tell whether the series of *parts*, and those *found* already, may be kept."""
-    cells = sum(part.rows.size * (len(part.view.names) + 2) for part in parts)
-    return 4 * cells + (found.codes.nbytes if found else 0) <= MAX_BYTES
+    # a row for each series, a column for each label that any of the metrics has
+    names = {METRIC_NAME}.union(found.names if found else (), *(part.view.names for part in parts))
+    rows = sum(part.rows.size for part in parts) + (found.ids.size if found else 0)
+    return 4 * rows * (len(names) + 1) <= MAX_BYTES

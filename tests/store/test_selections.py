@@ -7,12 +7,13 @@ import threading
 import numpy as np
 import pytest
 
-from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
+from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp, Strings
 from aggregator.model.samples import SampleBlock
 from aggregator.store import catalog, postings, selections
 from aggregator.store.index import LabelIndex
-from aggregator.store.selections import Basis, Found, Selections
+from aggregator.store.selections import Basis, Found, Selections, is_small
 from aggregator.store.settings import Backend
+from aggregator.store.tables import Part, TableView
 from tests.store.conftest import opener
 
 HOUR_MS = 3_600_000
@@ -235,6 +236,23 @@ def test_large_selections_are_found_but_not_kept(monkeypatch):
         assert index.label_names([selector], *window) == sorted(
             {n for each in wanted for n in each}
         )
+
+
+def test_a_selection_is_as_large_as_its_labels_gathered(monkeypatch):
+    """There is a column for every label of any series, whoever lacks it."""
+    monkeypatch.setattr(selections, "MAX_BYTES", 10_000)
+    strings = Strings()
+    parts, sizes = [], []
+    for number in range(40):
+        names = ("team", f"own_{number}")
+        ids = np.arange(3, dtype=np.uint32) + 3 * number
+        view = TableView(names, np.ones((2, 3), np.int32), ids)
+        parts.append(Part(f"metric_{number}", view, np.arange(3)))
+        whole = Found.of(parts, strings)
+        sizes.append(whole.ids.nbytes + whole.codes.nbytes)
+        assert is_small(parts) is (sizes[-1] <= 10_000)
+        assert is_small(parts[9:], Found.of(parts[:9], strings)) is is_small(parts)
+    assert sizes[0] < 10_000 < sizes[-1]
 
 
 def test_a_regex_on_a_wide_label_finds_series_as_they_are_stored(tmp_path, monkeypatch):
