@@ -23,6 +23,7 @@ from aggregator.api.pool import FairPool
 from aggregator.api.quick import QuickLane
 from aggregator.api.sending import compressed
 from aggregator.api.settings import QueryLimits
+from aggregator.api.times import MAX_MS, MIN_MS, parse_time_ms
 from aggregator.model.budget import Budget
 
 Key: TypeAlias = tuple[object, ...]
@@ -32,7 +33,7 @@ _WATCH_SECONDS = 0.02  # a quick answer does not need to know whether the client
 # of processor time, and between call and answer: threads may have to wait for each other
 _QUICK_SECONDS, _QUICK_WALL_SECONDS = 0.01, 0.05
 _QUICK_SAMPLES, _QUICK_SERIES, _QUICK_BYTES = 200_000, 20_000, 32 << 20
-# They tell questions of one kind apart: dashboards move on, and cost the same.
+# They tell questions of one kind apart: dashboards move on, and cost the same over the same span.
 _TIMES: Final = frozenset({"time", "start", "end"})
 
 
@@ -62,8 +63,9 @@ class Question:
     @property
     def kind(self) -> int:
         """A number that questions of about the same cost have in common."""
-        pairs = tuple(pair for pair in self.request.pairs if pair[0] not in _TIMES)
-        return hash((*self._subject, pairs))
+        request = self.request
+        pairs = tuple(pair for pair in request.pairs if pair[0] not in _TIMES)
+        return hash((*self._subject, pairs, request.scope, _span(request)))
 
     @property
     def _subject(self) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -203,6 +205,16 @@ class Answering:
 def busy(reason: str) -> RequestError:
     """Return the error for a request that there is no room for."""
     return RequestError(503, "unavailable", f"{reason}; try again", {"retry-after": "1"})
+
+
+def _span(request: Request) -> int:
+    """Return how many binary digits the ms from `start` to `end` have, 0 if they are no times."""
+    start, end = request.first("start"), request.first("end")
+    try:
+        first = parse_time_ms(start) if start else MIN_MS
+        return ((parse_time_ms(end) if end else MAX_MS) - first).bit_length()
+    except ValueError:
+        return 0
 
 
 def _reply(question: Question, budget: Budget) -> Reply:

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from aggregator.api.answering import Answering, Question
-from aggregator.api.exchange import Access, Reply, Request, Route
+from aggregator.api.exchange import Access, Reach, Reply, Request, Route
 from aggregator.api.pool import FairPool
 from aggregator.api.settings import QueryLimits
 from aggregator.model.budget import Budget
@@ -152,6 +152,18 @@ def test_what_is_quick_no_more_goes_to_the_pool(run, counting):
             assert (answer.status_code, answer.text.split()[1][:4]) == (200, "api-")
             counting.act = lambda _request: None
             api.get("/count", query="up")
+
+
+def test_a_longer_time_or_more_series_are_of_another_kind(run, counting):
+    """What was quick over an hour, or for who sees little, says nothing of a year, or of all."""
+    tokens = [{"name": "all", "token": "all"}, {"name": "few", "token": "few", "match": 'job="a"'}]
+    route = Route("/count", counting, "Count", reach=Reach.SCOPED)
+    with run(routes=[route], tokens=tokens) as api:
+        for token, end in (("few", 3_600), ("few", 3_601), ("all", 3_602), ("all", 31_536_000)):
+            api.session.headers["Authorization"] = f"Bearer {token}"
+            assert api.get("/count", query="up", start=end % 10, end=end).status_code == 200
+        assert api.get("/count", query="up", start=0).status_code == 200
+    assert [name.startswith("api-") for name in counting.calls] == [True, False, True, True, True]
 
 
 def test_changes_are_made_for_each_request(run, counting):
