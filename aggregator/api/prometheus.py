@@ -14,7 +14,6 @@ from aggregator.api.exchange import Parameter, Reach, Reply, Request, Route
 from aggregator.api.labelsets import label_sets
 from aggregator.api.paths import label_name
 from aggregator.errors import QuerySyntaxError
-from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable, Matcher
 from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.context import Read
@@ -160,10 +159,12 @@ class PrometheusApi:
         if not request.first("stats"):
             return b""
         peak = request.budget.samples
-        again = Budget(timeout_seconds=request.budget.remaining_seconds)
-        request.budget.on_cancel(lambda: again.cancel("the client went away"))
         counts = self._engine.samples_per_step(
-            request.first("query"), steps, again, lookback_ms=lookback_ms, scope=request.scope
+            request.first("query"),
+            steps,
+            request.budget.again(),
+            lookback_ms=lookback_ms,
+            scope=request.scope,
         )
         return stats.part(request, seconds, steps, counts, peak)
 
