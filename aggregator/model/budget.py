@@ -21,12 +21,14 @@ class Budget:
         max_samples: int = 50_000_000,
         max_series: int = 500_000,
         max_bytes: int = 300 * 2**20,
+        max_visits: int = 1 << 62,
         may_use_disk: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.timeout_seconds, self.max_samples = timeout_seconds, max_samples
         self.max_series, self.max_bytes = max_series, max_bytes
-        self.samples = 0
+        self._max_visits = max_visits
+        self.samples = self._visits = 0
         self.used_disk = False
         self._may_use_disk = may_use_disk
         self._clock = clock
@@ -35,6 +37,23 @@ class Budget:
         self._lock = threading.Lock()
         self._reason = ""
         self._callbacks: list[Callable[[], None]] = []
+
+    def again(self) -> "Budget":
+        """Return a budget for the same work once more, in what is left of the time.
+
+        It has the same limits, and is cancelled with this one.
+        """
+        budget = Budget(
+            timeout_seconds=self.remaining_seconds,
+            max_samples=self.max_samples,
+            max_series=self.max_series,
+            max_bytes=self.max_bytes,
+            max_visits=self._max_visits,
+            may_use_disk=self._may_use_disk,
+            clock=self._clock,
+        )
+        self.on_cancel(lambda: budget.cancel(self._reason))
+        return budget
 
     @property
     def elapsed_seconds(self) -> float:
@@ -102,6 +121,17 @@ class Budget:
             raise QueryExecutionError(
                 f"query reads more than {self.max_samples} samples; shorten the range or "
                 "select fewer series"
+            )
+
+    def spend_visits(self, count: int) -> None:
+        """Count *count* samples that windows hold, or raise `QueryExecutionError` above the limit.
+
+        A sample counts once for each window; what looks at all of them cannot be stopped meanwhile.
+        """
+        self._visits += count
+        if self._visits > self._max_visits:
+            raise QueryExecutionError(
+                f"windows hold more than {self._max_visits} samples; shorten them or raise the step"
             )
 
     def spend_series(self, count: int) -> None:

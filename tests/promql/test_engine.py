@@ -238,3 +238,15 @@ def test_range_selector_results_have_no_stale_markers_and_no_empty_series(engine
     empty = engine.instant("nothing[1m]", 30 * MINUTE, Budget())
     assert empty.ranges is not None
     assert len(empty.ranges.labels) == 0
+
+
+def test_samples_count_once_for_each_window():
+    """Windows that overlap cost more than the samples they hold."""
+    query = "sum_over_time(vector(1)[100s:1s])"
+
+    def evaluated(visits: int) -> None:
+        Engine(MemoryStore()).instant(query, 1_000_000, Budget(max_visits=visits))
+
+    evaluated(100)
+    with pytest.raises(QueryExecutionError, match="windows hold more than 99 samples"):
+        evaluated(99)

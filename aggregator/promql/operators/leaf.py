@@ -97,16 +97,25 @@ def _computed(leaf: Leaf, context: Context) -> Iterator[Cells]:
 
 
 def _by_kernel(run: SeriesSamples, leaf: Leaf, context: Context) -> Iterator[RunCells]:
-    for part in _parts(run, leaf):
+    in_window = _in_window(run, leaf)
+    context.budget.spend_visits(run.count * leaf.ends.size * in_window)
+    for part in _parts(run, leaf, in_window):
         context.budget.check()
         yield slice(part.first_row, part.first_row + part.count), *leaf.kernel(part)
 
 
-def _parts(run: SeriesSamples, leaf: Leaf) -> Iterator[SeriesSamples]:
-    """Yield *run* in parts that a kernel is done with in fractions of a second."""
-    steps = leaf.ends.size
+def _in_window(run: SeriesSamples, leaf: Leaf) -> int:
+    """Return how many samples of *run* a window holds on average."""
     span = int(leaf.ends[-1] - leaf.ends[0]) + leaf.range_ms
-    in_window = run.times.size * leaf.range_ms // max(run.count * span, 1)
+    return run.times.size * leaf.range_ms // max(run.count * span, 1)
+
+
+def _parts(run: SeriesSamples, leaf: Leaf, in_window: int) -> Iterator[SeriesSamples]:
+    """Yield *run* in parts that a kernel is done with in fractions of a second.
+
+    A window holds *in_window* samples on average.
+    """
+    steps = leaf.ends.size
     width = max(steps, steps * in_window * _RUN_CELLS // _RUN_VISITS)
     rows = max(1, _RUN_CELLS // width)
     if run.count <= rows:
