@@ -221,9 +221,14 @@ def _span(request: Request) -> int:
 
 
 def _reply(question: Question, budget: Budget) -> Reply:
+    """Return the answer, an error whatever goes wrong: who waits would wait for ever."""
     asked = question.request
     request = replace(asked, budget=budget, queued_seconds=asked.budget.elapsed_seconds)
-    return compressed(errors.answer(question.route.handler, request), gzip=question.gzip)
+
+    def handler(given: Request) -> Reply:
+        return compressed(question.route.handler(given), gzip=question.gzip)
+
+    return errors.answer(handler, request)
 
 
 async def _watch(receive: Receive, waiter: Waiter) -> None:

@@ -166,6 +166,15 @@ def test_a_longer_time_or_more_series_are_of_another_kind(run, counting):
     assert [name.startswith("api-") for name in counting.calls] == [True, False, True, True, True]
 
 
+def test_what_cannot_be_compressed_is_an_error(run):
+    """Whatever goes wrong behind the handler, who waits gets an answer, with the usual headers."""
+    with run(routes=[Route("/text", lambda _request: Reply("no bytes" * 1_000), "Text")]) as api:
+        for _ in range(2):
+            answer = api.get("/text")
+            assert (answer.status_code, answer.json()["errorType"]) == (500, "internal")
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_changes_are_made_for_each_request(run, counting):
     """What may change something is neither shared nor tried twice."""
     route = Route("/change", counting, "Change", methods=("POST",), access=Access.OPERATOR)
