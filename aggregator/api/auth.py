@@ -25,6 +25,7 @@ _LOG = structlog.get_logger(__name__)
 ANONYMOUS = "anonymous"
 _LOOK_AGAIN_SECONDS = 1.0
 _MAX_TOKEN_BYTES = 16 * 1024
+_MAX_HOST = 300  # a name has 253 characters at most; answers to longer ones would fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Authenticator:
 
         Addresses and names without a dot cannot be rebound by a foreign DNS server.
         """
-        host = _host(header)
+        host = _host(header) if len(header) <= _MAX_HOST else ""
         return bool(host) and (host in self._hosts or "." not in host or _address(host) is not None)
 
     def knows_origin(self, origin: str | None, host_header: str) -> bool:

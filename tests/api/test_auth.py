@@ -129,7 +129,7 @@ def test_trusted_proxy():
      ("aggregator:9494", True), ("fleet.example.com", True), ("FLEET.example.com:443", True),
      ("inside.svc", True), ("evil.example", False), ("", False), ("fleet.example.com.evil", False),
      ("evil.example/fleet.example.com", False), ("user@evil.example", False), ("[::1", False),
-     ("localhost:99999", False), ("localhost evil.example", False)],
+     ("localhost:99999", False), ("localhost evil.example", False), ("a" * 1_000, False)],
 )  # fmt: skip
 def test_host(host, known):
     """A Host that a foreign DNS server can point at us is refused."""
