@@ -25,6 +25,8 @@ _FEWEST_SAMPLES = 200_000
 _STATEMENT_SAMPLES = 700_000
 _READERS = 2
 _THREADS = max(1, CORES // _READERS)
+# The guess for one series over all time would be thousands of statements, most of empty years.
+_MOST_STATEMENTS = 16
 # A statement reads from each stretch of the sort key one granule that mostly holds other series,
 # so over many stretches a run is to have more samples, of some windows of time each.
 _MOST_SAMPLES = 2_200_000
@@ -140,7 +142,8 @@ class SampleReader:
             return [Stretches.of(block) for block in sample_blocks(answer)]
 
         def begin(run: Run, parts: int) -> Begun:
-            windows = _windows(start_ms, end_ms, max(parts, -(-run.thought // _STATEMENT_SAMPLES)))
+            count = min(-(-run.thought // _STATEMENT_SAMPLES), _MOST_STATEMENTS)
+            windows = _windows(start_ms, end_ms, max(parts, count))
             limit = run.limit // len(windows)
             return limit, [readers.submit(read, window, run, limit) for window in windows]
 

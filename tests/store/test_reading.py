@@ -1,6 +1,7 @@
 """Samples come from the table in runs: all of them, in order, each once, whatever was guessed."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from aggregator.errors import QueryExecutionError
@@ -8,6 +9,7 @@ from aggregator.model.budget import Budget
 from aggregator.model.samples import SampleBlock
 from aggregator.store import reading
 from aggregator.store.reading import Spacing
+from aggregator.store.sql import Statement
 from aggregator.store.stretches import as_block
 from tests.store.model import labels, write
 
@@ -80,3 +82,20 @@ def test_a_query_that_stops_leaves_nothing_running(chdb_store, ids, monkeypatch)
     free = chdb_store._pool._free
     assert free._value == free._initial_value
     assert_complete(read(chdb_store, ids, Budget())[0], ids)
+
+
+def test_all_time_takes_few_statements(chdb_store, ids, monkeypatch):
+    """However many samples a series might have from 1970 to 2149, were they a second apart."""
+    spacing, statements = Spacing(), []
+    spacing.learn(ids, 1_000, 1.0)
+    monkeypatch.setattr(chdb_store._samples, "_spacing", spacing)
+    answer = chdb_store._pool.read
+
+    def counted(statement: Statement, budget: Budget, threads: int) -> pa.Table:
+        statements.append(statement)
+        return answer(statement, budget, threads)
+
+    monkeypatch.setattr(chdb_store._pool, "read", counted)
+    runs = chdb_store._samples.runs(ids, -1, 1 << 53, Budget())
+    assert_complete(SampleBlock.concat([as_block(ids, run) for run in runs]), ids)
+    assert len(statements) < 50
