@@ -68,7 +68,8 @@ class Witnesses:
         proofs = self._current()
         if proofs.span.covers(start_ms, end_ms):
             return proofs.names
-        alive = lives.alive(proofs.ids, start_ms, end_ms) & proofs.there
+        there = proofs.there.copy()  # before the series: others put these in place meanwhile
+        alive = lives.alive(proofs.ids.copy(), start_ms, end_ms) & there
         for place in np.flatnonzero(~alive).tolist():
             for ids in self._series(proofs.names[place]):
                 living = ids[lives.alive(ids, start_ms, end_ms)]
@@ -77,7 +78,7 @@ class Witnesses:
                     proofs.there[place] = alive[place] = True
                     break
         if alive.all():
-            proofs.span = lives.span(proofs.ids)
+            proofs.span = lives.span(proofs.ids.copy())
             return proofs.names
         return list(itertools.compress(proofs.names, alive.tolist()))
 

@@ -11,9 +11,11 @@ from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp, Strings
 from aggregator.model.samples import SampleBlock
 from aggregator.store import catalog, postings, selections
 from aggregator.store.index import LabelIndex
+from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.selections import Basis, Found, Selections, is_small
 from aggregator.store.settings import Backend
-from aggregator.store.tables import Part, TableView
+from aggregator.store.tables import Part, Tables, TableView
+from aggregator.store.witnesses import Witnesses
 from tests.store.conftest import opener
 
 HOUR_MS = 3_600_000
@@ -171,6 +173,30 @@ def test_a_metric_and_a_label_of_one_name_live_apart():
         window = hour * HOUR_MS, hour * HOUR_MS
         assert index.label_values(METRIC_NAME, (), *window) == [metric]
         assert index.label_names((), *window) == sorted([METRIC_NAME, label])
+
+
+def test_a_question_that_comes_in_between_proves_nothing_for_another_time():
+    """Two ask at once, before there is a proof of any name."""
+
+    class Interrupted(Lifetimes):
+        """Answers the second question in the midst of the first one."""
+
+        def alive(self, ids: np.ndarray, start_ms: int, end_ms: int) -> np.ndarray:
+            found = super().alive(ids, start_ms, end_ms)
+            later.extend(() if later else metrics.living(index.lives, 5, 5))
+            return found
+
+    index, later = LabelIndex(), []
+    for hour, metric in ((1, "a"), (5, "b")):
+        ids = index.ids([{METRIC_NAME: metric}])
+        index.touch(index.lives.rows(ids), np.array([hour]), np.array([hour]))
+    tables = Tables()
+    for number, metric in enumerate(("a", "b")):
+        tables.append(metric, np.array([number << 10], np.uint32), (), [])
+    metrics, lives = Witnesses.of_metrics(tables), index.lives
+    fields = lives.dense, lives.blocks, lives.known, lives.first, lives.last
+    assert metrics.living(Interrupted(*fields), 1, 1) == ["a"]
+    assert later == ["b"]
 
 
 def test_codes_of_strings_that_came_during_a_query_are_its_own():
