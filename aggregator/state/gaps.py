@@ -55,9 +55,8 @@ class Gaps:
         self._watching.append(changed)
 
     def open(self, cluster: str) -> tuple[Gap, ...]:
-        """Return a cluster's open gaps, oldest first."""
-        with self._lock:
-            return tuple(self._open.get(cluster, ()))
+        """Return a cluster's open gaps, oldest first; nobody waits for the disk here."""
+        return tuple(self._open.get(cluster, ()))  # a list is replaced, never changed
 
     def listed(self, cluster: str, start_ms: int, end_ms: int) -> list[Gap]:
         """Return a cluster's gaps, open and closed, that meet (start_ms, end_ms], oldest first."""

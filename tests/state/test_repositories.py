@@ -2,9 +2,11 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, event
 
 from aggregator.errors import StoreError
 from aggregator.state.bindings import Binding, Bindings, Standing
@@ -182,3 +184,21 @@ def test_bindings_are_replaced(database: Database):
     bindings.save("a", [Binding("fleet:x", (), "", "no candidate has data", 2)])
     assert bindings.of("a") == Bindings(database).of("a")
     assert bindings.of("a")["fleet:x"] == Binding("fleet:x", (), "", "no candidate has data", 2)
+
+
+def test_open_gaps_are_told_while_the_file_is_written(database: Database):
+    """Queries ask for them on the event loop, which must not wait for the disk."""
+    gaps, told = Gaps(database), []
+    gaps.record("a", [("raw:up", 1_000, 2_000)], "outage", 5_000)
+    before = gaps.open("a")
+    with ThreadPoolExecutor(1) as other:
+
+        def ask(_: Connection) -> None:
+            told.append(other.submit(gaps.open, "a").result(timeout=5))
+
+        event.listen(database.engine, "begin", ask)
+        gaps.record("a", [("raw:up", 7_000, 8_000)], "outage", 9_000)
+        gaps.fill("a", ["raw:up"], (1_000, 8_000), "stored", 9_000)
+        gaps.forget(cluster="a")
+    assert [len(each) for each in told] == [1, 2, 0]
+    assert told[0] == before
