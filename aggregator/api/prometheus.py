@@ -14,7 +14,7 @@ from aggregator.api.exchange import Parameter, Reach, Reply, Request, Route
 from aggregator.api.labelsets import label_sets
 from aggregator.api.paths import label_name
 from aggregator.errors import QuerySyntaxError
-from aggregator.model.labels import LabelTable, Matcher
+from aggregator.model.labels import LabelTable, Matcher, Strings
 from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.context import Read
 from aggregator.promql.engine import Engine
@@ -119,12 +119,9 @@ class PrometheusApi:
             found.append(self._store.select(selector, start_ms, end_ms, strings, request.budget))
             request.budget.spend_series(sum(selection.ids.size for selection in found))
         request.budget.check()
-        table = LabelTable.concat([selection.labels for selection in found], strings)
-        _, first = np.unique(
-            np.concatenate([selection.ids for selection in found]), return_index=True
-        )
-        cut = 0 < limit < first.size
-        data = label_sets(table.take(first), limit or first.size)
+        table = _together(found, strings)
+        cut = 0 < limit < len(table)
+        data = label_sets(table, limit or len(table))
         return self._listed(request, data, selectors, cut)
 
     def labels(self, request: Request) -> Reply:
@@ -205,6 +202,15 @@ class PrometheusApi:
         reads = [Read(tuple(each), start_ms, min(end_ms, now_ms)) for each in selectors or ((),)]
         warnings = scope.warnings(request, self._freshness, self._store, reads, now_ms)
         return success(data, warnings=[*warnings, *([CUT] if cut else [])])
+
+
+def _together(found: Sequence[SeriesSelection], strings: Strings) -> LabelTable:
+    """Return the labels of the series that any of the selections *found*, each once."""
+    if len(found) == 1:
+        return found[0].labels
+    table = LabelTable.concat([selection.labels for selection in found], strings)
+    _, first = np.unique(np.concatenate([each.ids for each in found]), return_index=True)
+    return table.take(first)
 
 
 def _rendered(result: QueryResult, limit: int, request: Request) -> tuple[encode.Parts, bool]:
