@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-RANGE_BAR, INSTANT_BAR = 0.6, 0.7
+RANGE_BAR, INSTANT_BAR, LOOK_UP_BAR = 0.6, 0.7, 1.0
 _HOUR, _STEP = 3_600, 300
 _ALL = '{__name__=~"bench_counter_.*"}'
 
