@@ -17,7 +17,8 @@ const setPart = (element, part, text) => {
 };
 
 const showTile = (element, tile) => {
-  element.className = `tile level-${tile.level}`;
+  const faded = element.classList.contains("faded"); // what does not match stays so
+  element.className = `tile level-${tile.level}${faded ? " faded" : ""}`;
   setPart(element, "word", tile.word);
   setPart(element, "title", tile.worst?.title ?? "");
   setPart(element, "value", tile.worst?.text ?? "");
