@@ -84,7 +84,7 @@ def label_cases(end_ms: int) -> list[Case]:
     ]
 
 
-def look_up(name: str, path: str, match: str, now: int, bar: float | None = INSTANT_BAR) -> Case:
+def look_up(name: str, path: str, match: str, now: int, bar: float | None = LOOK_UP_BAR) -> Case:
     """Return a label or series request over the last hour, of all series if *match* is empty."""
     parameters = {"start": str(now - _HOUR), "end": str(now)}
     return Case(name, path, parameters | ({"match[]": match} if match else {}), bar)
