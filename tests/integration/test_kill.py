@@ -58,9 +58,9 @@ def test_acknowledged_samples_survive_kill_9(tmp_path: Path, shared_dir: Path) -
 
 def compare(source: RealServer, centre: RealServer, begin_ms: int, until_ms: int) -> None:
     """Fail unless the centre has each of the source's samples in (begin, until] once, unchanged."""
-    seconds, end = (until_ms - begin_ms) // 1000, until_ms / 1000
-    theirs = samples(ask(source.url, f"{SELECTOR}[{seconds}s]", end))
-    rows = ask(f"{centre.url}/prometheus", f"{SELECTOR}[{seconds}s]", end)
+    selector, end = f"{SELECTOR}[{until_ms - begin_ms}ms]", until_ms / 1000
+    theirs = samples(ask(source.url, selector, end))
+    rows = ask(f"{centre.url}/prometheus", selector, end)
     ours = samples(rows)
     assert len(ours) == len(rows), "a series is there twice"
     for labels, pairs in theirs.items():
