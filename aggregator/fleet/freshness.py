@@ -241,7 +241,10 @@ class Freshness:
             if unit.state.expected and not fine:
                 lacks.append(_Lack(unit, gaps, names))
             turns += _turns_ms(cluster, subject, mark, health)
-        return Finding(lacks, min((turn for turn in turns if turn > now_ms), default=math.inf))
+        since_ms = max((turn for turn in turns if turn <= now_ms), default=-math.inf)
+        return Finding(
+            lacks, since_ms, min((turn for turn in turns if turn > now_ms), default=math.inf)
+        )
 
     def _units_read(self, matchers: Sequence[Matcher], now_ms: int) -> Iterator[Unit]:
         """Yield the units that a selector can read, in registry order."""

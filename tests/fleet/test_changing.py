@@ -13,10 +13,11 @@ class Source:
         self.changing = Changing(said, self.find)
 
     def find(self, name, now_ms):
-        """Return what is said of *name*, with the hour, which holds until the next one."""
+        """Return what is said of *name*, with the hour, which holds until it is over."""
         self.asked.append(name)
         hour = now_ms // HOUR_MS
-        return Finding([f"{text} at {hour}" for text in self.said[name]], (hour + 1) * HOUR_MS)
+        said = [f"{text} at {hour}" for text in self.said[name]]
+        return Finding(said, hour * HOUR_MS, (hour + 1) * HOUR_MS)
 
     def at(self, now_ms):
         """Return what is said of all, and of which clusters it was found now."""
@@ -46,6 +47,7 @@ def test_time():
     """What time changes is found again when it is due, and when the clock was set back."""
     source = Source(a=["late"])
     assert source.at(0) == (("late at 0",), ["a"])
+    assert source.at(HOUR_MS + 1_000) == (("late at 1",), ["a"])
+    assert source.at(HOUR_MS) == (("late at 1",), [])
+    assert source.at(HOUR_MS - 1) == (("late at 0",), ["a"])
     assert source.at(HOUR_MS) == (("late at 1",), ["a"])
-    assert source.at(HOUR_MS - 1_000) == (("late at 1",), [])  # a query that began a second ago
-    assert source.at(0) == (("late at 0",), ["a"])

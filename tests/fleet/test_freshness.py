@@ -109,6 +109,8 @@ def test_warnings_follow_what_changes(database: Database):
     later = [Read(parse_selector("fleet:nodes_ready"), end_ms=NOW + 65_001)]
     assert fleet.freshness.warnings(later, NOW + 65_000) == ()
     assert len(fleet.freshness.warnings(later, NOW + 65_001)) == 2
+    assert fleet.freshness.warnings(later, NOW + 65_000) == ()  # the clock was set back
+    assert len(fleet.freshness.warnings(later, NOW + 65_001)) == 2
     fleet.marks.advance("a", NOW + 60_000, with_data=["fleet:nodes"])
     assert len(fleet.freshness.warnings(later, NOW + 65_001)) == 1
     fleet.marks.forget("b")
