@@ -11,7 +11,7 @@ import numpy as np
 from aggregator.model.arrays import Ints
 from aggregator.model.labels import METRIC_NAME, Strings
 from aggregator.store.lifetimes import NEVER_FIRST, NEVER_LAST, Lifetimes
-from aggregator.store.tables import TableView
+from aggregator.store.tables import Part
 
 Ranking: TypeAlias = Sequence[tuple[str, int]]
 
@@ -36,8 +36,16 @@ class Cardinality:
     by_cluster: Ranking
 
 
-class Census:
-    """Counts series as `LabelIndex` finds them: a table of one metric after the other."""
+def counted(parts: Iterable[Part], lives: Lifetimes, strings: Strings, limit: int) -> Cardinality:
+    """Return what the series of *parts* are; rankings hold *limit* entries at most."""
+    census = _Census(strings)
+    for part in parts:
+        census.add(part, lives)
+    return census.result(limit)
+
+
+class _Census:
+    """Counts series, those of one metric after the other."""
 
     def __init__(self, strings: Strings) -> None:
         self._strings = strings
@@ -47,16 +55,15 @@ class Census:
         self._first: int = NEVER_FIRST
         self._last: int = NEVER_LAST
 
-    def add(self, found: Iterable[tuple[str, TableView, Ints]], lives: Lifetimes) -> None:
-        """Count the rows of each table."""
-        for metric, view, rows in found:
-            self._metrics[metric] += rows.size
-            alive = lives.rows(view.ids[rows])
-            alive = alive[lives.last[alive] != NEVER_LAST]
-            self._first = min(self._first, int(lives.first[alive].min(initial=self._first)))
-            self._last = max(self._last, int(lives.last[alive].max(initial=self._last)))
-            for name, column in zip(view.names, view.codes, strict=True):
-                self._count(name, np.bincount(column[rows]))
+    def add(self, part: Part, lives: Lifetimes) -> None:
+        """Count the series of one metric."""
+        self._metrics[part.metric] += part.rows.size
+        rows = lives.rows(part.ids)
+        written = rows[lives.last[rows] != NEVER_LAST]
+        self._first = min(self._first, int(lives.first[written].min(initial=self._first)))
+        self._last = max(self._last, int(lives.last[written].max(initial=self._last)))
+        for name, column in zip(part.view.names, part.view.codes, strict=True):
+            self._count(name, np.bincount(column[part.rows]))
 
     def result(self, limit: int) -> Cardinality:
         """Return what was counted; rankings hold *limit* entries at most."""

@@ -1,4 +1,4 @@
-"""Which series match, and what labels they have: everything that readers ask of the label index."""
+"""What the store knows of its series' labels: everything that readers ask."""
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from aggregator.model.arrays import Codes, Ids
 from aggregator.model.budget import Budget
 from aggregator.model.labels import METRIC_NAME, LabelTable, Matcher, Strings
+from aggregator.store.cardinality import Cardinality, counted
 from aggregator.store.interface import SeriesSelection
 from aggregator.store.inverted import Inverted, InvertedLabels
 from aggregator.store.lifetimes import Lifetimes
@@ -26,6 +27,17 @@ _FEW_ROWS, _SELECTIVE = 20_000, 4
 _FEW_METRICS = 16
 
 
+_ALL_TIME = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where series are, and the dictionary of their codes."""
+
+    parts: Sequence[Part]
+    strings: Strings
+
+
 class Postings(Protocol):
     """Finds series by wide labels; `written` changes when series came."""
 
@@ -34,14 +46,17 @@ class Postings(Protocol):
         """How often series were written."""
         ...
 
-    def ids(self, name: str, pattern: str, budget: Budget | None) -> Ids | None:
+    def ids(self, name: str, pattern: str, budget: Budget) -> Ids | None:
         """Return the series whose label *name* matches *pattern*, None if only columns know."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What readers of the index see: it only grows, and is replaced as a whole when it shrinks."""
+    """All series at one time and since: it only grows, and is replaced when series are forgotten.
+
+    Readers on many threads share it without a lock; `LabelIndex` is its one writer.
+    """
 
     strings: Strings
     tables: Tables
@@ -74,7 +89,7 @@ class Catalog:
         start_ms: int,
         end_ms: int,
         strings: Strings,
-        budget: Budget | None = None,
+        budget: Budget,
     ) -> SeriesSelection:
         """Return the series that match and may have a sample in [start_ms, end_ms]."""
         found = self._found(matchers, budget)
@@ -92,7 +107,7 @@ class Catalog:
         selectors: Sequence[Sequence[Matcher]],
         start_ms: int,
         end_ms: int,
-        budget: Budget | None = None,
+        budget: Budget,
     ) -> Sequence[str]:
         """Return the label names of the series that match any selector (all if none), sorted."""
         if not selectors:
@@ -113,7 +128,7 @@ class Catalog:
         selectors: Sequence[Sequence[Matcher]],
         start_ms: int,
         end_ms: int,
-        budget: Budget | None = None,
+        budget: Budget,
     ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
         if not selectors:
@@ -123,12 +138,20 @@ class Catalog:
         answers = [self._values(name, each, start_ms, end_ms, budget) for each in selectors]
         return answers[0] if len(answers) == 1 else sorted(set().union(*answers))
 
-    def matching(
-        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, budget: Budget | None
-    ) -> list[Part]:
-        """Return where the series are that match and live in the window, no part empty."""
+    def cardinality(self, matchers: Sequence[Matcher], limit: int, budget: Budget) -> Cardinality:
+        """Return how many series match, and the *limit* names and values that most of them have."""
         parts, _ = self._parts([compiled(matcher) for matcher in matchers], budget)
-        return self._living(parts, start_ms, end_ms)
+        return counted(self._living(parts, *_ALL_TIME), self.lives, self.strings, limit)
+
+    def value_count(self, name: str) -> int:
+        """Return how many different values the label *name* has."""
+        found = [view.column(name) for _, view in self.tables.views()]
+        columns = [column for column in found if column is not None]
+        return int(distinct(np.concatenate(columns)).size) if columns else 0
+
+    def located(self, ids: Ids) -> Located:
+        """Return where the series *ids* are; those that are not known any more are left out."""
+        return Located(list(self.tables.parts(np.sort(ids))), self.strings)
 
     def _values(
         self,
@@ -136,7 +159,7 @@ class Catalog:
         selector: Sequence[Matcher],
         start_ms: int,
         end_ms: int,
-        budget: Budget | None,
+        budget: Budget,
     ) -> Sequence[str]:
         """Return the values of a label among the series that match, sorted."""
         found = self._found(selector, budget)
@@ -149,7 +172,7 @@ class Catalog:
         codes = distinct(np.concatenate([*columns, np.zeros(0, np.int32)]))
         return sorted(self.strings.texts(codes[codes != 0]))
 
-    def _found(self, matchers: Sequence[Matcher], budget: Budget | None) -> Found | list[Part]:
+    def _found(self, matchers: Sequence[Matcher], budget: Budget) -> Found | list[Part]:
         """Return the series that match, whenever they live; only where they are if they are many.
 
         What was found before serves again while no series came that matches too.
@@ -209,7 +232,7 @@ class Catalog:
     def _posted(self) -> int:
         return 0 if self.postings is None else self.postings.written
 
-    def _parts(self, tests: Sequence[Test], budget: Budget | None) -> tuple[list[Part], bool]:
+    def _parts(self, tests: Sequence[Test], budget: Budget) -> tuple[list[Part], bool]:
         """Return where the series are that pass, no part empty, and whether `postings` knew."""
         named = [test for test in tests if test.name == METRIC_NAME]
         others = [test for test in tests if test.name != METRIC_NAME]
@@ -266,7 +289,7 @@ class Catalog:
         return [(metric, view) for metric in metrics if (view := self.tables.view(metric))]
 
     def _narrowed(
-        self, tests: Sequence[Test], rows: int, budget: Budget | None
+        self, tests: Sequence[Test], rows: int, budget: Budget
     ) -> tuple[Test, Ids, bool] | None:
         """Return the most selective of *tests*, what it finds, and whether `postings` knew.
 

@@ -2,8 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,8 @@ from aggregator import telemetry
 from aggregator.errors import QueryError, StoreError
 from aggregator.model.arrays import Bools, Ids, Ints
 from aggregator.model.budget import Budget
-from aggregator.model.labels import Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
 from aggregator.store import sql
-from aggregator.store.cardinality import Cardinality
 from aggregator.store.columns import sample_table, table
 from aggregator.store.conflicts import (
     Verdict,
@@ -25,19 +22,19 @@ from aggregator.store.conflicts import (
     series_bounds,
     settled,
 )
+from aggregator.store.days import END_MS
 from aggregator.store.expiry import drop_days
 from aggregator.store.grid import Grid
 from aggregator.store.head import SPAN_MS, Head
 from aggregator.store.index import LabelIndex
+from aggregator.store.indexed import IndexedStore
 from aggregator.store.interface import (
     GridCall,
     GridCells,
     GridSamples,
     GridSums,
-    SeriesSelection,
     WriteReport,
 )
-from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.loading import load_blocks, load_lifetimes, load_series
 from aggregator.store.lock import DirectoryLock
 from aggregator.store.migrations import migrate
@@ -46,15 +43,15 @@ from aggregator.store.pool import Pool
 from aggregator.store.postings import PostingsTable
 from aggregator.store.process import release_memory
 from aggregator.store.reading import SampleReader, Spacing
+from aggregator.store.rings import Run
 from aggregator.store.seriesrows import SeriesRows
 from aggregator.store.stretches import as_block, joined
 from aggregator.store.warming import Warming
 
-_END_MS = 5_662_310_400_000  # 2149-06-07: later days do not fit the tables
 _READ = telemetry.LEAF_READS.labels("raw")
 
 
-class ChdbStore:
+class ChdbStore(IndexedStore):
     """One directory, one process. Reads never wait for the writer."""
 
     def __init__(
@@ -66,49 +63,37 @@ class ChdbStore:
         pages_bytes: int = LIMIT_BYTES,
     ) -> None:
         """Open the store in *path*, or raise `StoreError`."""
-        self._max_disk_bytes = max_disk_bytes
+        self._max_disk_bytes, self._cutoff_ms = max_disk_bytes, 0
         self._writing = threading.Lock()
-        self._cutoff_ms = self._generation = 0
-        self._head, self._pages_bytes = Head(head_ms), pages_bytes
         with contextlib.ExitStack() as opened:
             held = DirectoryLock(path)
             opened.callback(held.release)
             self._pool = Pool(path / "chdb")
             opened.callback(self._pool.close)
-            self._open()
+            migrate(self._pool.execute)
+            self._delete_forgotten()  # what a crash left undone
+            blocks, postings = load_blocks(self._pool), PostingsTable(self._pool)
+            postings.open()
+            super().__init__(LabelIndex(blocks, postings), Head(head_ms))
+            self._series = SeriesRows(self._pool, self._index, postings)
+            load_series(self._pool, self._index, blocks)
+            load_lifetimes(self._pool, self._index)
+            self._open_samples(pages_bytes)
             self._opened = opened.pop_all()
 
-    def _open(self) -> None:
-        migrate(self._pool.execute)
+    def _open_samples(self, pages_bytes: int) -> None:
+        """Get ready to read samples; the index knows the series and when they lived."""
         spacing = Spacing()
         self._samples, self._grid = SampleReader(self._pool, spacing), Grid(self._pool, spacing)
-        self._delete_forgotten()  # what a crash left undone
-        blocks = load_blocks(self._pool)
-        postings = PostingsTable(self._pool)
-        postings.open()
-        self._index = LabelIndex(blocks, postings)
-        self._series = SeriesRows(self._pool, self._index, postings)
-        load_series(self._pool, self._index, blocks)
-        load_lifetimes(self._pool, self._index)
-        lives = self._index.lives
+        lives = self._lives()
         self._head.grow(lives.rows_used)
         rows = np.flatnonzero(lives.known[: lives.rows_used])
         self._head.load(rows, lives.last[rows])
         newest_ms = int(lives.last[rows].max(initial=0))
-        self._pages = Pages(self._samples, spacing, newest_ms, self._pages_bytes)
+        self._pages = Pages(self._samples, spacing, newest_ms, pages_bytes)
         self._warming = Warming(
             self._samples, self._index, self._head, self._writing, newest_ms - self._head.span_ms
         )
-
-    @property
-    def series_count(self) -> int:
-        """How many series the store knows."""
-        return self._index.series_count
-
-    @property
-    def generation(self) -> int:
-        """Changes whenever ids were forgotten."""
-        return self._generation
 
     def close(self) -> None:
         """Release files, locks and connections."""
@@ -116,92 +101,35 @@ class ChdbStore:
 
     # -- reading
 
-    def strings(self) -> Strings:
-        """Return a dictionary for one query."""
-        return self._index.strings()
-
-    def select(
-        self,
-        matchers: Sequence[Matcher],
-        start_ms: int,
-        end_ms: int,
-        strings: Strings,
-        budget: Budget | None = None,
-    ) -> SeriesSelection:
-        """Return the series that match and may have a sample in [start_ms, end_ms]."""
-        return self._index.select(matchers, start_ms, end_ms, strings, budget)
-
-    def label_names(
-        self,
-        selectors: Sequence[Sequence[Matcher]],
-        start_ms: int,
-        end_ms: int,
-        budget: Budget | None = None,
-    ) -> Sequence[str]:
-        """Return the label names of the series that match any selector, sorted."""
-        return self._index.label_names(selectors, start_ms, end_ms, budget)
-
-    def label_values(
-        self,
-        name: str,
-        selectors: Sequence[Sequence[Matcher]],
-        start_ms: int,
-        end_ms: int,
-        budget: Budget | None = None,
-    ) -> Sequence[str]:
-        """Return the values of the label *name* among them, sorted."""
-        return self._index.label_values(name, selectors, start_ms, end_ms, budget)
-
-    def cardinality(
-        self, matchers: Sequence[Matcher], limit: int, budget: Budget | None = None
-    ) -> Cardinality:
-        """Return how many series match, and the *limit* names and values that most of them have."""
-        return self._index.cardinality(matchers, limit, budget)
-
-    def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SeriesSamples]:
-        """Yield the samples in (start_ms, end_ms] of *ids* (ascending), run after run."""
-        done = 0
-        for run in self._head.runs(self._lives, ids, start_ms, end_ms, budget):
-            yield run
-            done += run.count
-        rest = ids[done:]
-        again = self._read_again(rest, start_ms, end_ms, budget) if rest.size else None
-        if again is not None:
-            yield _moved(again, done)
-            return
-        for run in self._samples.runs(rest, start_ms, end_ms, budget):
-            _READ.inc()
-            yield _moved(run, done)
-
-    def _read_again(
+    def _stored(
         self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
-    ) -> SeriesSamples | None:
+    ) -> Iterator[SeriesSamples]:
+        """Yield samples of *ids*, run after run; see `IndexedStore`."""
+        paged = self._paged(ids, start_ms, end_ms, budget)
+        if paged is not None:
+            yield paged
+            return
+        for run in self._samples.runs(ids, start_ms, end_ms, budget):
+            _READ.inc()
+            yield run
+
+    def _paged(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> SeriesSamples | None:
         """Return the samples from pages and head, None if they do not have them all."""
         until_ms = min(end_ms, self._pages.settled_ms)
         if until_ms <= start_ms or not self._pages.suits(ids, start_ms, until_ms):
             return None
-        newer = []
+        newer: tuple[Run, ...] = ()
         if until_ms < end_ms:
-            newer = self._head.all_of(self._lives, ids, until_ms, end_ms)
-            if not newer:
+            held = self._head.all_of(self._lives, ids, until_ms, end_ms)
+            if held is None:
                 return None
+            newer = (held,)
         settled = self._pages.read(ids, start_ms, until_ms, budget)
         if settled is None:
             return None
         samples = joined([*settled, *newer], ids.size)
         budget.spend_samples(samples.times.size)
         return samples
-
-    def newest(
-        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
-    ) -> Iterator[SeriesSamples]:
-        """Yield the newest sample in (start_ms, end_ms] of each of *ids*, run after run."""
-        held = self._head.newest(self._lives, ids, start_ms, end_ms, budget)
-        if held is not None:
-            yield held
-            return
-        for run in self.read(ids, start_ms, end_ms, budget):
-            yield run.newest()
 
     def warm(self, stopping: threading.Event) -> None:
         """Bring the newest minutes from the disk into memory; reads and writes go on meanwhile."""
@@ -214,9 +142,9 @@ class ChdbStore:
     def cells(self, call: GridCall, ids: Ids, budget: Budget) -> Iterator[GridCells | GridSamples]:
         """Yield what *call* gives for *ids*, run after run; see `GridReader`."""
         start_ms, end_ms = call.start_ms - call.range_ms, call.end_ms
-        again = self._read_again(ids, start_ms, end_ms, budget)
-        if again is not None:  # numpy is faster than to read them
-            yield GridSamples(np.arange(ids.size), again)
+        paged = self._paged(ids, start_ms, end_ms, budget)
+        if paged is not None:  # numpy is faster on them than the engine, which has to read them
+            yield GridSamples(np.arange(ids.size), paged)
             return
 
         def samples(wanted: Ids) -> Iterator[SeriesSamples]:
@@ -234,18 +162,14 @@ class ChdbStore:
 
     # -- writing
 
-    def series_ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
-        """Return the id of each label set, giving new ones an id."""
-        return self._index.ids(series)
-
     def write(self, block: SampleBlock) -> WriteReport:
         """Store *block* durably; writing twice is once."""
         block, duplicates, conflicts = settled(block)
         with self._writing:
-            lives = self._index.lives
+            lives = self._index.catalog.lives
             self._head.grow(lives.rows_used)
             rows = lives.rows(block.ids)
-            storable = (block.times >= self._cutoff_ms) & (block.times < _END_MS)
+            storable = (block.times >= self._cutoff_ms) & (block.times < END_MS)
             storable &= lives.are_known(rows)
             refused = len(block) - int(storable.sum())
             if refused:
@@ -318,7 +242,7 @@ class ChdbStore:
             if not forgotten.ids.size:
                 return 0
             self._generation += 1
-            self._head.compact(forgotten.kept, self._index.lives.epoch)
+            self._head.compact(forgotten.kept, self._index.catalog.lives.epoch)
             # the blocks' rows remember what ids were given when the series' rows are gone
             self._series.write_blocks(blocks)
             self._pool.insert(sql.INSERT_FORGOTTEN, table(id=forgotten.ids))
@@ -326,16 +250,8 @@ class ChdbStore:
             release_memory()
             return int(forgotten.ids.size)
 
-    def _lives(self) -> Lifetimes:
-        return self._index.lives
-
     def _delete_forgotten(self) -> None:
         """Delete the series that the table `forgotten` names."""
         if int(self._pool.execute(sql.FORGOTTEN, {})):
             for statement in sql.FORGET:
                 self._pool.execute(statement, {})
-
-
-def _moved(run: SeriesSamples, rows: int) -> SeriesSamples:
-    """Return *run* as that of series that stand *rows* further on."""
-    return replace(run, first_row=run.first_row + rows) if rows else run

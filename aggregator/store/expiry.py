@@ -7,10 +7,10 @@ import structlog
 from aggregator.model.budget import Budget
 from aggregator.store import sql
 from aggregator.store.columns import numbers, texts
+from aggregator.store.days import DAY_MS
 from aggregator.store.pool import Pool
 
 _LOG = structlog.get_logger(__name__)
-DAY_MS = 86_400_000
 _LOOK_SECONDS = 30.0
 
 

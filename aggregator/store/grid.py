@@ -11,6 +11,7 @@ from aggregator.model.budget import Budget
 from aggregator.model.samples import SeriesSamples
 from aggregator.store import gridsql
 from aggregator.store.columns import cells, numbers, texts
+from aggregator.store.days import END_MS
 from aggregator.store.interface import GridCall, GridCells, GridSamples, GridSums
 from aggregator.store.pool import Pool
 from aggregator.store.reading import RunPlan, Spacing
@@ -25,7 +26,7 @@ _SHORTEST_MS = 900_000
 # How many steps a window has to be long if a function is not a quick one.
 _OVERLAP = 10
 # The years 1907 to 2149 fit the engine's type, with the windows before them.
-_EARLIEST_MS, _LATEST_MS = -2_000_000_000_000, 5_662_310_400_000
+_EARLIEST_MS = -2_000_000_000_000
 # Windows are open to the left, and the newest sample is right where windows are shorter than
 # steps, in every engine that has these functions, which came later.
 _SINCE_WINDOWS, _SINCE_LAST = "Increase", "Avg"
@@ -54,7 +55,7 @@ class Grid:
             and call.end_ms - start > _SHORTEST_MS
             and (call.function in gridsql.QUICK or call.range_ms >= _OVERLAP * call.step_ms)
             and start > _EARLIEST_MS
-            and call.end_ms < _LATEST_MS
+            and call.end_ms < END_MS
         )
 
     def cells(

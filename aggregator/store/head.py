@@ -64,32 +64,28 @@ class Head:
         """
         for first in range(0, ids.size, _RUN_SERIES):
             budget.check()
-            wanted = ids[first : first + _RUN_SERIES]
-            with self._lock:
-                rows, start = self._complete(lives(), wanted, start_ms)
-                if rows is None:
-                    return
-                run = self._rings.between(rows, start, max(start, min(end_ms, _FAR_MS)))
+            run = self.all_of(lives, ids[first : first + _RUN_SERIES], start_ms, end_ms)
+            if run is None:
+                return
             budget.spend_samples(run.times.size)
-            _SERVED.inc()
             yield _series_samples(first, run)
 
     def all_of(
         self, lives: Callable[[], Lifetimes], ids: Ids, start_ms: int, end_ms: int
-    ) -> list[Run]:
+    ) -> Run | None:
         """Return the samples in (start_ms, end_ms] of *ids* (ascending), as one run.
 
-        Returns none if not everything is in memory, or the series are too many to wait for.
+        Returns None if not everything is in memory, or the series are too many to wait for.
         """
         if ids.size > _RUN_SERIES:
-            return []
+            return None
         with self._lock:
             rows, start = self._complete(lives(), ids, start_ms)
             if rows is None:
-                return []
+                return None
             run = self._rings.between(rows, start, max(start, min(end_ms, _FAR_MS)))
         _SERVED.inc()
-        return [run]
+        return run
 
     def newest(
         self,

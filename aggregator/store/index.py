@@ -1,7 +1,4 @@
-"""The label index: label sets to ids, matchers to series, all in memory.
-
-Readers never wait: what they see is replaced as a whole or only grows.
-"""
+"""The label index: gives label sets their ids, and keeps the catalog that readers ask."""
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,26 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aggregator.model.arrays import Codes, Ids, Ints
-from aggregator.model.budget import Budget
-from aggregator.model.labels import METRIC_NAME, Matcher, Strings
+from aggregator.model.labels import METRIC_NAME, Strings
 from aggregator.store.blocks import Block, IdBlocks
-from aggregator.store.cardinality import Cardinality, Census
 from aggregator.store.catalog import Catalog, Postings
 from aggregator.store.identity import Identity
-from aggregator.store.interface import SeriesSelection
 from aggregator.store.lifetimes import NEVER_LAST, Lifetimes
-from aggregator.store.matching import distinct
-from aggregator.store.tables import Part, Tables, TableView, filtered
-
-_ALL_TIME = (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Where series are, and the dictionary of their codes."""
-
-    parts: Sequence[Part]
-    strings: Strings
+from aggregator.store.tables import Tables, TableView, filtered
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +24,24 @@ class Forgotten:
 
 
 class LabelIndex:
-    """Every series by its labels, and when it had samples."""
+    """Every series by its labels, and when it had samples.
+
+    Whatever changes takes turns. Readers never wait: they take `catalog` once for each question;
+    it only grows, or is replaced as a whole.
+    """
 
     def __init__(self, blocks: Iterable[Block] = (), postings: Postings | None = None) -> None:
         self._lock = threading.Lock()
-        self._state = Catalog.of(Strings(), Tables(), Lifetimes.empty(), postings)
+        self._catalog = Catalog.of(Strings(), Tables(), Lifetimes.empty(), postings)
         self._identity = Identity()
         self._blocks = IdBlocks(blocks)
         self._new: list[Ids] = []
         self._unwritten: Ids = np.empty(0, np.uint32)
 
     @property
-    def series_count(self) -> int:
-        """How many series have an id."""
-        return self._state.tables.series_count
-
-    @property
-    def lives(self) -> Lifetimes:
-        """The rows and lifetimes of all series."""
-        return self._state.lives
-
-    def strings(self) -> Strings:
-        """Return a dictionary for one query."""
-        return self._state.strings.overlay()
-
-    # -- label sets to ids
+    def catalog(self) -> Catalog:
+        """All series as they are now."""
+        return self._catalog
 
     def ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
         """Return the id of each label set, giving new ones an id."""
@@ -82,27 +58,22 @@ class LabelIndex:
         """Take series of one metric that have an id (ascending), with columns of our codes."""
         with self._lock:
             names, codes = tuple(columns), list(columns.values())
-            self._state = replace(self._state, lives=self._state.lives.with_ids(ids))
-            metric_codes = np.full(ids.size, self._state.strings.intern(metric), np.int32)
+            self._catalog = replace(self._catalog, lives=self._catalog.lives.with_ids(ids))
+            metric_codes = np.full(ids.size, self._catalog.strings.intern(metric), np.int32)
             hashes = self._identity.hashes((*names, METRIC_NAME), [*codes, metric_codes])
             self._identity.add(*hashes, ids)
-            self._state.tables.append(metric, ids, names, codes)
+            self._catalog.tables.append(metric, ids, names, codes)
 
     def intern(self, texts: Sequence[str]) -> Codes:
         """Return our codes of label values, for `load`."""
         with self._lock:
-            return self._state.strings.intern_all(texts)
+            return self._catalog.strings.intern_all(texts)
 
     def drain(self) -> tuple[list[Block], Ids]:
         """Return the blocks and the ids added since the last call."""
         with self._lock:
             new, self._new = self._new, []
             return self._blocks.drain(), np.concatenate([*new, np.empty(0, np.uint32)])
-
-    def locate(self, ids: Ids) -> Located:
-        """Return where the series *ids* are; those that are not known any more are left out."""
-        state = self._state
-        return Located(list(state.tables.parts(np.sort(ids))), state.strings)
 
     def partial_blocks(self) -> list[Block]:
         """Return the last block of each metric, with how many of its ids were given."""
@@ -112,59 +83,7 @@ class LabelIndex:
     def touch(self, rows: Ints, first: Ints, last: Ints) -> None:
         """Widen the lifetimes of series (rows of `lives`) to samples that were stored."""
         with self._lock:
-            self._state.lives.touch(rows, first, last)
-
-    # -- matchers to series
-
-    def select(
-        self,
-        matchers: Sequence[Matcher],
-        start_ms: int,
-        end_ms: int,
-        strings: Strings,
-        budget: Budget | None = None,
-    ) -> SeriesSelection:
-        """Return the series that match and may have a sample in [start_ms, end_ms]."""
-        return self._state.select(matchers, start_ms, end_ms, strings, budget)
-
-    def label_names(
-        self,
-        selectors: Sequence[Sequence[Matcher]],
-        start_ms: int,
-        end_ms: int,
-        budget: Budget | None = None,
-    ) -> Sequence[str]:
-        """Return the label names of the series that match any selector, sorted."""
-        return self._state.label_names(selectors, start_ms, end_ms, budget)
-
-    def label_values(
-        self,
-        name: str,
-        selectors: Sequence[Sequence[Matcher]],
-        start_ms: int,
-        end_ms: int,
-        budget: Budget | None = None,
-    ) -> Sequence[str]:
-        """Return the values of the label *name* among them, sorted."""
-        return self._state.label_values(name, selectors, start_ms, end_ms, budget)
-
-    def value_count(self, name: str) -> int:
-        """Return how many different values the label *name* has."""
-        found = [view.column(name) for _, view in self._state.tables.views()]
-        columns = [column for column in found if column is not None]
-        return int(distinct(np.concatenate(columns)).size) if columns else 0
-
-    def cardinality(
-        self, matchers: Sequence[Matcher], limit: int, budget: Budget | None = None
-    ) -> Cardinality:
-        """Return how many series match, and the *limit* names and values that most of them have."""
-        state = self._state
-        census = Census(state.strings)
-        found = state.matching(matchers, *_ALL_TIME, budget)
-        census.add(((part.metric, part.view, part.rows) for part in found), state.lives)
-        return census.result(limit)
-
-    # -- retention
+            self._catalog.lives.touch(rows, first, last)
 
     def forget(self, before_ms: int) -> Forgotten:
         """Forget the series whose last sample is older than *before_ms*.
@@ -172,10 +91,10 @@ class LabelIndex:
         A series that never had a sample goes at the second call that finds it so.
         """
         with self._lock:
-            state = self._state
-            dead_ids, unwritten, lives = [], [], state.lives
+            catalog = self._catalog
+            dead_ids, unwritten, lives = [], [], catalog.lives
             tables: dict[str, TableView] = {}
-            for metric, view in state.tables.views():
+            for metric, view in catalog.tables.views():
                 last = lives.last[lives.rows(view.ids)]
                 never = last == NEVER_LAST
                 unwritten.append(view.ids[never])
@@ -197,7 +116,7 @@ class LabelIndex:
 
     def _shape_ids(self, names: tuple[str, ...], group: Sequence[Mapping[str, str]]) -> Ints:
         """Return the ids of label sets that have the same label names."""
-        strings = self._state.strings
+        strings = self._catalog.strings
         columns = [strings.intern_all([labels[name] for labels in group]) for name in names]
         first, second = self._identity.hashes(names, columns)
         if not names:
@@ -228,7 +147,7 @@ class LabelIndex:
             by_metric.setdefault(metric, []).append(place)
         for metric, places in by_metric.items():
             ids[places] = self._blocks.take(metric, len(places))
-        self._state = replace(self._state, lives=self._state.lives.with_ids(ids))
+        self._catalog = replace(self._catalog, lives=self._catalog.lives.with_ids(ids))
         shape = tuple(name for name in names if name != METRIC_NAME)
         kept = [
             column[fresh]
@@ -237,13 +156,13 @@ class LabelIndex:
         ]
         for metric, places in by_metric.items():
             columns_of_metric = [codes[places] for codes in kept]
-            self._state.tables.append(metric, ids[places], shape, columns_of_metric)
+            self._catalog.tables.append(metric, ids[places], shape, columns_of_metric)
         self._new.append(ids)
         return ids
 
     def _rebuild(self, views: Mapping[str, TableView], lives: Lifetimes) -> None:
-        """Replace the state by *views*, with a dictionary of only the strings they use."""
-        old = self._state.strings
+        """Have a catalog of *views*, with a dictionary of only the strings they use."""
+        old = self._catalog.strings
         used = np.zeros(len(old), np.bool_)
         for view in views.values():
             used[view.codes] = True
@@ -259,4 +178,4 @@ class LabelIndex:
             name = np.full(view.ids.size, strings.intern(metric), np.int32)
             identity.add(*identity.hashes((*view.names, METRIC_NAME), [*columns, name]), view.ids)
         self._identity = identity
-        self._state = Catalog.of(strings, tables, lives, self._state.postings)
+        self._catalog = Catalog.of(strings, tables, lives, self._catalog.postings)

@@ -1,7 +1,7 @@
 """What the rest of the aggregator may ask of a store of samples: one Protocol a job.
 
 Times are int64 milliseconds UTC. A window is left-open and right-closed. Every method may raise
-`StoreError`; reads also raise what their `Budget` raises, if they have one.
+`StoreError`; reads also raise what their `Budget` raises.
 """
 
 import threading
@@ -52,7 +52,7 @@ class SeriesReader(Protocol):
         start_ms: int,
         end_ms: int,
         strings: Strings,
-        budget: Budget | None = None,
+        budget: Budget,
     ) -> SeriesSelection:
         """Return the series that match and may have a sample in [start_ms, end_ms]."""
         ...
@@ -158,7 +158,7 @@ class LabelReader(Protocol):
         selectors: Sequence[Sequence[Matcher]],
         start_ms: int,
         end_ms: int,
-        budget: Budget | None = None,
+        budget: Budget,
     ) -> Sequence[str]:
         """Return the label names of the series that match any selector, sorted."""
         ...
@@ -169,14 +169,12 @@ class LabelReader(Protocol):
         selectors: Sequence[Sequence[Matcher]],
         start_ms: int,
         end_ms: int,
-        budget: Budget | None = None,
+        budget: Budget,
     ) -> Sequence[str]:
         """Return the values of the label *name* among them, sorted."""
         ...
 
-    def cardinality(
-        self, matchers: Sequence[Matcher], limit: int, budget: Budget | None = None
-    ) -> Cardinality:
+    def cardinality(self, matchers: Sequence[Matcher], limit: int, budget: Budget) -> Cardinality:
         """Return how many series match, and the *limit* names and values that most of them have."""
         ...
 

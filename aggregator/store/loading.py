@@ -11,10 +11,10 @@ from aggregator.model.budget import Budget
 from aggregator.store import sql
 from aggregator.store.blocks import BLOCK_BITS, Block
 from aggregator.store.columns import Column, numbers, texts
+from aggregator.store.days import DAY_MS
 from aggregator.store.index import LabelIndex
 from aggregator.store.pool import Pool
 
-DAY_MS = 86_400_000
 _CHUNK_IDS = 1 << 16
 
 
@@ -45,8 +45,8 @@ def load_lifetimes(pool: Pool, index: LabelIndex) -> None:
     ids = numbers(table.column("id"))
     first = numbers(table.column("first")).astype(np.int64) * DAY_MS
     last = numbers(table.column("last")).astype(np.int64) * DAY_MS + DAY_MS - 1
-    rows = index.lives.rows(ids)
-    known = index.lives.are_known(rows)
+    rows = index.catalog.lives.rows(ids)
+    known = index.catalog.lives.are_known(rows)
     index.touch(rows[known], first[known], np.minimum(last[known], newest))
 
 

@@ -1,117 +1,33 @@
 """The reference backend: plain numpy columns, sorted by time; forgets everything at exit."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
-from aggregator.model.labels import Matcher, Strings
 from aggregator.model.samples import SampleBlock, SeriesSamples
-from aggregator.store.cardinality import Cardinality
 from aggregator.store.conflicts import merged_rows, replaces, same_bits, series_bounds, settled
+from aggregator.store.days import DAY_MS
 from aggregator.store.head import SPAN_MS, Head
 from aggregator.store.index import LabelIndex
-from aggregator.store.interface import SeriesSelection, WriteReport
-from aggregator.store.lifetimes import Lifetimes
+from aggregator.store.indexed import IndexedStore
+from aggregator.store.interface import WriteReport
+from aggregator.store.stretches import of_block
 
-DAY_MS = 86_400_000
 _RUN_SERIES = 2_000
 
 
-class MemoryStore:
+class MemoryStore(IndexedStore):
     """Keeps all samples in three arrays, ordered by time and then by series."""
 
     def __init__(self, *, head_ms: int = SPAN_MS) -> None:
+        super().__init__(LabelIndex(), Head(head_ms))
         self._lock = threading.Lock()
-        self._head = Head(head_ms)
-        self._index = LabelIndex()
         self._samples = SampleBlock.empty()
         self._used = 0
         self._cutoff_ms = np.iinfo(np.int64).min
-        self._generation = 0
-
-    @property
-    def series_count(self) -> int:
-        """How many series the store knows."""
-        return self._index.series_count
-
-    @property
-    def generation(self) -> int:
-        """Changes whenever ids were forgotten."""
-        return self._generation
-
-    def strings(self) -> Strings:
-        """Return a dictionary for one query."""
-        return self._index.strings()
-
-    def select(
-        self,
-        matchers: Sequence[Matcher],
-        start_ms: int,
-        end_ms: int,
-        strings: Strings,
-        budget: Budget | None = None,
-    ) -> SeriesSelection:
-        """Return the series that match and may have a sample in [start_ms, end_ms]."""
-        return self._index.select(matchers, start_ms, end_ms, strings, budget)
-
-    def label_names(
-        self,
-        selectors: Sequence[Sequence[Matcher]],
-        start_ms: int,
-        end_ms: int,
-        budget: Budget | None = None,
-    ) -> Sequence[str]:
-        """Return the label names of the series that match any selector, sorted."""
-        return self._index.label_names(selectors, start_ms, end_ms, budget)
-
-    def label_values(
-        self,
-        name: str,
-        selectors: Sequence[Sequence[Matcher]],
-        start_ms: int,
-        end_ms: int,
-        budget: Budget | None = None,
-    ) -> Sequence[str]:
-        """Return the values of the label *name* among them, sorted."""
-        return self._index.label_values(name, selectors, start_ms, end_ms, budget)
-
-    def cardinality(
-        self, matchers: Sequence[Matcher], limit: int, budget: Budget | None = None
-    ) -> Cardinality:
-        """Return how many series match, and the *limit* names and values that most of them have."""
-        return self._index.cardinality(matchers, limit, budget)
-
-    def series_ids(self, series: Sequence[Mapping[str, str]]) -> Ids:
-        """Return the id of each label set, giving new ones an id."""
-        return self._index.ids(series)
-
-    def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Iterator[SeriesSamples]:
-        """Yield the samples in (start_ms, end_ms] of *ids* (ascending), run after run."""
-        done = 0
-        for run in self._head.runs(self._lives, ids, start_ms, end_ms, budget):
-            yield run
-            done += run.count
-        for first in range(done, ids.size, _RUN_SERIES):
-            budget.check()
-            wanted = ids[first : first + _RUN_SERIES]
-            block = self._window(wanted, start_ms, end_ms)
-            budget.spend_samples(len(block))
-            offsets = np.append(np.searchsorted(block.ids, wanted), len(block))
-            yield SeriesSamples(first, offsets.astype(np.int64), block.times, block.values)
-
-    def newest(
-        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
-    ) -> Iterator[SeriesSamples]:
-        """Yield the newest sample in (start_ms, end_ms] of each of *ids*, run after run."""
-        held = self._head.newest(self._lives, ids, start_ms, end_ms, budget)
-        if held is not None:
-            yield held
-            return
-        for run in self.read(ids, start_ms, end_ms, budget):
-            yield run.newest()
 
     def warm(self, stopping: threading.Event) -> None:
         """Do nothing: what this store has is in memory."""
@@ -119,7 +35,7 @@ class MemoryStore:
     def write(self, block: SampleBlock) -> WriteReport:
         """Store *block*; writing twice is once."""
         block, duplicates, conflicts = settled(block)
-        lives = self._index.lives
+        lives = self._index.catalog.lives
         rows = lives.rows(block.ids)
         storable = lives.are_known(rows) & (block.times >= self._cutoff_ms)
         refused = int((~storable).sum())
@@ -157,7 +73,7 @@ class MemoryStore:
             self._used -= gone
             self._head.keep_from(cutoff)
             forgotten = self._index.forget(cutoff)
-            self._head.compact(forgotten.kept, self._index.lives.epoch)
+            self._head.compact(forgotten.kept, self._index.catalog.lives.epoch)
         self._generation += forgotten.ids.size > 0
         return int(forgotten.ids.size)
 
@@ -165,8 +81,16 @@ class MemoryStore:
         """Release everything."""
         self._samples, self._used = SampleBlock.empty(), 0
 
-    def _lives(self) -> Lifetimes:
-        return self._index.lives
+    def _stored(
+        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
+    ) -> Iterator[SeriesSamples]:
+        """Yield samples of *ids*, run after run; see `IndexedStore`."""
+        for first in range(0, ids.size, _RUN_SERIES):
+            budget.check()
+            wanted = ids[first : first + _RUN_SERIES]
+            block = self._window(wanted, start_ms, end_ms)
+            budget.spend_samples(len(block))
+            yield of_block(first, wanted, block)
 
     def _rows(self, low: int, high: int) -> SampleBlock:
         """Return rows of the arrays, not a copy."""

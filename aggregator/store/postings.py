@@ -11,8 +11,8 @@ import numpy as np
 from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
 from aggregator.store import sql
+from aggregator.store.catalog import Located
 from aggregator.store.columns import numbers, string_column, table, texts
-from aggregator.store.index import Located
 from aggregator.store.pool import Pool
 
 WIDE_VALUES = 10_000
@@ -62,12 +62,12 @@ class PostingsTable:
             if value_count(name) > WIDE_VALUES:
                 self._fill(name)
 
-    def ids(self, name: str, pattern: str, budget: Budget | None) -> Ids | None:
+    def ids(self, name: str, pattern: str, budget: Budget) -> Ids | None:
         """Return the series whose label *name* matches *pattern*, None for a label not wide."""
         if name not in self._wide:
             return None
         parameters = {"name": sql.escaped(name), "pattern": sql.escaped(pattern)}
-        found = self._pool.read(sql.Statement(sql.POSTINGS, parameters), budget or Budget())
+        found = self._pool.read(sql.Statement(sql.POSTINGS, parameters), budget)
         return np.unique(numbers(found.column("id")))
 
     def _fill(self, name: str) -> None:

@@ -15,6 +15,7 @@ from aggregator.model.samples import SeriesSamples
 from aggregator.store import sql
 from aggregator.store.blocks import BLOCK_BITS
 from aggregator.store.columns import sample_blocks
+from aggregator.store.days import END_MS
 from aggregator.store.pool import CORES, Pool
 from aggregator.store.process import release_memory
 from aggregator.store.stretches import Stretches, assembled
@@ -35,7 +36,6 @@ _KEY_MS, _KEY_SAMPLES = 14_400_000, 3 * 8_192
 _PORTION_SAMPLES = 500_000  # what is worked through at once should stay in the processor's cache
 _MANY_SAMPLES = 2_800_000  # leave some hundred MB of free memory
 _NO_LIMIT = 1 << 62
-_END_OF_TIME_MS = 5_662_310_400_000  # 2149-06-07: the last day the tables can tell
 _SPACING_MS = (1_000.0, 600_000.0)
 _SPACINGS = 4_096
 
@@ -133,7 +133,7 @@ class SampleReader:
         """
         if not ids.size:
             return
-        start_ms, end_ms = max(start_ms, -1), max(min(end_ms, _END_OF_TIME_MS), -1)
+        start_ms, end_ms = max(start_ms, -1), max(min(end_ms, END_MS), -1)
         readers = ThreadPoolExecutor(_READERS)
 
         def read(window: tuple[int, int], run: Run, limit: int) -> list[Stretches]:

@@ -6,13 +6,14 @@ import pyarrow as pa
 from aggregator.model.arrays import Ids, Ints
 from aggregator.store import sql
 from aggregator.store.blocks import Block
+from aggregator.store.catalog import Located
 from aggregator.store.columns import string_column, table
-from aggregator.store.index import LabelIndex, Located
+from aggregator.store.days import DAY_MS
+from aggregator.store.index import LabelIndex
 from aggregator.store.lifetimes import NEVER_LAST, Lifetimes
 from aggregator.store.pool import Pool
 from aggregator.store.postings import PostingsTable
 
-DAY_MS = 86_400_000
 _SERIES_A_BATCH = 50_000
 _LONGEST_FILL_DAYS = 400
 
@@ -34,12 +35,12 @@ class SeriesRows:
             self.write_blocks(self._blocks)
             self._blocks = []
         while self._ids.size:
-            located = self._index.locate(self._ids[:_SERIES_A_BATCH])
+            located = self._index.catalog.located(self._ids[:_SERIES_A_BATCH])
             if located.parts:  # some may have been forgotten since
                 self._postings.insert(located)
                 self._pool.insert(sql.INSERT_SERIES, series_table(located))
             self._ids = self._ids[_SERIES_A_BATCH:]
-            self._postings.widen(located, self._index.value_count)
+            self._postings.widen(located, self._index.catalog.value_count)
 
     def write_blocks(self, blocks: list[Block]) -> None:
         """Write blocks with how many of their ids were given; the highest count stays."""
@@ -52,7 +53,7 @@ class SeriesRows:
 
     def write_days(self, rows: Ints, ids: Ids, first: Ints, last: Ints) -> None:
         """Write on which days *ids*, at *rows* of the lifetimes, have samples, if that is news."""
-        lives = self._index.lives
+        lives = self._index.catalog.lives
         after_first_day = (int(first.min()) // DAY_MS + 1) * DAY_MS
         last_day = int(last.max()) // DAY_MS * DAY_MS
         news = (lives.first[rows] >= after_first_day) | (lives.last[rows] < last_day)

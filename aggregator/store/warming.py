@@ -41,14 +41,14 @@ class Warming:
 
         Raises `StoreError`, and `QueryError` when the engine is too busy.
         """
-        for ids in _chunks(self._index.lives):
+        for ids in _chunks(self._index.catalog.lives):
             with self._writing:
                 self._fill(ids)
             if stopping.wait(_PAUSE_SECONDS):
                 return
 
     def _fill(self, ids: Ids) -> None:
-        lives = self._index.lives  # may have shrunk meanwhile
+        lives = self._index.catalog.lives  # may have shrunk meanwhile
         rows = lives.rows(ids)
         known = lives.are_known(rows)
         ids, rows = ids[known], rows[known]

@@ -191,7 +191,7 @@ class Stage:
             for label, value in {"__name__": name, **matching}.items()
         ]
         start, end = 0, 2 * T0  # what was collected from a real server lies at present
-        found = self.store.select(matchers, start, end, self.store.strings())
+        found = self.store.select(matchers, start, end, self.store.strings(), Budget())
         out: dict[str, list[tuple[int, float | str]]] = {}
         for run in self.store.read(found.ids, start, end, Budget()):
             stale = is_stale(run.values)

@@ -14,6 +14,7 @@ import pytest
 from aggregator.collect.collector import Collector
 from aggregator.fleet.registry import Registry
 from aggregator.fleet.settings import ClusterSettings, CollectSettings
+from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, MatchOp
 from tests.collect.stage import Request, Response, Stage, profile
 from tests.servers import scripted, wait_until
@@ -93,7 +94,7 @@ def _names(stage: Stage, **matching: str) -> list[dict[str, str]]:
     """Return the label sets of every series with these labels."""
     matchers = [Matcher(name, MatchOp.EQUAL, value) for name, value in matching.items()]
     end_ms = 2 * int(time.time() * 1000)
-    return stage.store.select(matchers, 0, end_ms, stage.store.strings()).labels.dicts()
+    return stage.store.select(matchers, 0, end_ms, stage.store.strings(), Budget()).labels.dicts()
 
 
 def test_a_hostile_cluster(stage: Stage, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """A store in plain Python: what every backend is compared with."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -30,6 +31,25 @@ def bits(value: float) -> bytes:
 def stale(value: float) -> bool:
     """Tell whether *value* is the stale marker."""
     return bits(value) == bits(STALE)
+
+
+def matcher(text: str) -> Matcher:
+    """Return a matcher written as in PromQL, without quotes."""
+    name, op, value = re.fullmatch(r"(\w+)(=~|!~|!=|=)(.*)", text).groups()
+    return Matcher(name, MatchOp(op), value)
+
+
+def accepts(selector: Iterable[Matcher], labels: Mapping[str, str]) -> bool:
+    """Match by Python's own means."""
+    for each in selector:
+        value = labels.get(each.name, "")
+        if each.op in (MatchOp.EQUAL, MatchOp.NOT_EQUAL):
+            hit = (value == each.value) is (each.op is MatchOp.EQUAL)
+        else:
+            hit = bool(re.fullmatch(each.value, value)) is (each.op is MatchOp.REGEX)
+        if not hit:
+            return False
+    return True
 
 
 class ModelStore:
@@ -101,7 +121,7 @@ def window(
     store: Store, start_ms: int, end_ms: int, matchers: Iterable[Matcher] = ALL
 ) -> dict[Labels, list[tuple[int, bytes]]]:
     """Return the samples in (start, end] of the series that match and have some."""
-    selection = store.select(tuple(matchers), start_ms, end_ms, store.strings())
+    selection = store.select(tuple(matchers), start_ms, end_ms, store.strings(), Budget())
     assert (np.diff(selection.ids.astype(np.int64)) > 0).all()
     found: dict[Labels, list[tuple[int, bytes]]] = {}
     rows = 0

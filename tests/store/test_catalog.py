@@ -1,13 +1,14 @@
 """What the label index finds among tens of thousands of series, against a plain loop."""
 
-import re
 from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
-from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp
+from aggregator.model.budget import Budget
+from aggregator.model.labels import METRIC_NAME, Matcher
 from aggregator.store.index import LabelIndex
+from tests.store.model import accepts, matcher
 
 SERIES, METRICS, DAY_MS = 30_000, 40, 86_400_000
 Selector = tuple[Matcher, ...]
@@ -31,7 +32,7 @@ def added(index: LabelIndex, numbers: range) -> None:
     """Give *index* the series *numbers* and their lifetimes."""
     ids = index.ids([labels_of(number) for number in numbers])
     first, last = np.array([lifetime(number) for number in numbers]).T
-    index.touch(index.lives.rows(ids), first, last)
+    index.touch(index.catalog.lives.rows(ids), first, last)
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +41,10 @@ def index() -> LabelIndex:
     made = LabelIndex()
     added(made, range(SERIES // 2))
     for name in ("pod", "team", "job"):
-        made.label_values(name, (), 0, 9 * DAY_MS)
+        made.catalog.label_values(name, (), 0, 9 * DAY_MS, Budget())
     for start in range(SERIES // 2, SERIES, 5_000):
         added(made, range(start, start + 5_000))
     return made
-
-
-def accepts(matcher: Matcher, labels: dict[str, str]) -> bool:
-    """Match by Python's own means."""
-    value = labels.get(matcher.name, "")
-    if matcher.op in (MatchOp.EQUAL, MatchOp.NOT_EQUAL):
-        return (value == matcher.value) is (matcher.op is MatchOp.EQUAL)
-    return (re.fullmatch(matcher.value, value) is not None) is (matcher.op is MatchOp.REGEX)
 
 
 def expected(selectors: Iterable[Selector], start_ms: int, end_ms: int) -> list[dict[str, str]]:
@@ -61,15 +54,9 @@ def expected(selectors: Iterable[Selector], start_ms: int, end_ms: int) -> list[
         first, last = lifetime(number)
         labels = labels_of(number)
         alive = last >= start_ms and first <= end_ms
-        if alive and any(all(accepts(m, labels) for m in each) for each in selectors):
+        if alive and any(accepts(each, labels) for each in selectors):
             found.append(labels)
     return found
-
-
-def matcher(text: str) -> Matcher:
-    """Return a matcher written as in PromQL, without quotes."""
-    name, op, value = re.fullmatch(r"(\w+)(=~|!~|!=|=)(.*)", text).groups()
-    return Matcher(name, MatchOp(op), value)
 
 
 SELECTORS = [
@@ -97,7 +84,7 @@ WINDOWS = [(0, 9 * DAY_MS), (0, DAY_MS // 2), (5 * DAY_MS + 1, 9 * DAY_MS), (20 
 def test_selectors_find_what_a_loop_finds(index, texts, window):
     """Whatever way is taken: rows of a metric, series of a value, or all of them."""
     selector = tuple(matcher(text) for text in texts)
-    selection = index.select(selector, *window, index.strings())
+    selection = index.catalog.select(selector, *window, index.catalog.strings.overlay(), Budget())
     wanted = expected([selector], *window)
     assert (np.diff(selection.ids.astype(np.int64)) > 0).all()
     assert sorted(map(str, map(sorted_items, selection.labels.dicts()))) == sorted(
@@ -111,10 +98,10 @@ def test_selectors_find_what_a_loop_finds(index, texts, window):
 def test_values_are_those_of_the_series_in_the_window(index, name, texts, window):
     """With and without selectors, of labels that all or some series have."""
     selectors = [tuple(matcher(text) for text in texts)] if texts else []
-    found = index.label_values(name, selectors, *window)
+    found = index.catalog.label_values(name, selectors, *window, Budget())
     wanted = expected(selectors or [()], *window)
     assert found == sorted({labels[name] for labels in wanted if name in labels})
-    names = index.label_names(selectors, *window)
+    names = index.catalog.label_names(selectors, *window, Budget())
     assert names == sorted({name for labels in wanted for name in labels})
 
 
@@ -122,14 +109,14 @@ def test_a_value_lives_on_with_another_series():
     """A witness that died is replaced, and one that was missing is found when it comes back."""
     made = LabelIndex()
     ids = made.ids([{METRIC_NAME: "up", "job": "a", "n": str(n)} for n in range(3)])
-    rows = made.lives.rows(ids)
+    rows = made.catalog.lives.rows(ids)
     for row, hour in ((0, 1), (2, 2), (1, 9)):
         made.touch(rows[[row]], np.array([hour]), np.array([hour]))
-        assert made.label_values("job", (), hour, hour) == ["a"]
-        assert made.label_names((), hour, hour) == [METRIC_NAME, "job", "n"]
-        assert made.label_values(METRIC_NAME, (), hour, hour) == ["up"]
-    assert made.label_values("job", (), 3, 8) == []
-    assert made.label_names((), 3, 8) == []
+        assert made.catalog.label_values("job", (), hour, hour, Budget()) == ["a"]
+        assert made.catalog.label_names((), hour, hour, Budget()) == [METRIC_NAME, "job", "n"]
+        assert made.catalog.label_values(METRIC_NAME, (), hour, hour, Budget()) == ["up"]
+    assert made.catalog.label_values("job", (), 3, 8, Budget()) == []
+    assert made.catalog.label_names((), 3, 8, Budget()) == []
 
 
 def sorted_items(labels: dict[str, str]) -> list[tuple[str, str]]:

@@ -132,10 +132,11 @@ def test_lifetimes_are_known_to_the_day_after_reopening(tmp_path):
         write(store, [(series, T0 + 2 * DAY_MS, 1.0)])
         store.expire(T0 + DAY_MS)
     with opener(Backend.CHDB)(tmp_path) as store:
-        ever = store.label_names((), 0, T0 + 9 * DAY_MS)
-        assert store.label_names((), T0 + 2 * DAY_MS, T0 + 2 * DAY_MS) == ever == [METRIC_NAME]
-        assert store.label_names((), 0, T0) == []
-        assert store.label_names((), T0 + 4 * DAY_MS + 1, T0 + 9 * DAY_MS) == []
+        ever = store.label_names((), 0, T0 + 9 * DAY_MS, Budget())
+        on_day_2 = store.label_names((), T0 + 2 * DAY_MS, T0 + 2 * DAY_MS, Budget())
+        assert on_day_2 == ever == [METRIC_NAME]
+        assert store.label_names((), 0, T0, Budget()) == []
+        assert store.label_names((), T0 + 4 * DAY_MS + 1, T0 + 9 * DAY_MS, Budget()) == []
 
 
 def test_times_that_no_day_can_hold_are_refused(chdb_store):

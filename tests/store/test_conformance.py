@@ -60,9 +60,9 @@ def check(store, model: ModelStore) -> None:
     for series in SERIES:
         for name, value in series:
             present = any((name, value) in other for other in model.series)
-            assert (value in store.label_values(name, (), *EVER)) == present
+            assert (value in store.label_values(name, (), *EVER, Budget())) == present
     names = {name for series in model.series for name, _ in series}
-    assert store.label_names((), *EVER) == sorted(names)
+    assert store.label_names((), *EVER, Budget()) == sorted(names)
     assert store.series_count >= len(model.series)
 
 
@@ -178,32 +178,32 @@ def test_matchers_select_as_in_prometheus(store, matchers, expected):
 def test_a_regex_that_re2_does_not_know_is_a_syntax_error(store, regex):
     """The message names the matcher."""
     with pytest.raises(QuerySyntaxError, match="invalid regular expression in job="):
-        store.select([matcher("job", "=~", regex)], *EVER, store.strings())
+        store.select([matcher("job", "=~", regex)], *EVER, store.strings(), Budget())
 
 
 def test_label_answers_honour_the_time_range(store):
     """Series count from their first to their last sample."""
     write(store, [(SERIES[0], T0, 1.0), (SERIES[3], T0 + 5_000, 1.0)])
-    assert store.label_names((), T0, T0 + 1) == [METRIC_NAME, "job", "pod"]
-    assert store.label_names((), T0 + 4_000, T0 + 5_000) == [METRIC_NAME, "job", "zone"]
-    assert store.label_values(METRIC_NAME, (), T0 + 1, T0 + 9_000) == ["down"]
-    assert store.label_values("job", (), T0 + 6_000, T0 + 9_000) == []
+    assert store.label_names((), T0, T0 + 1, Budget()) == [METRIC_NAME, "job", "pod"]
+    assert store.label_names((), T0 + 4_000, T0 + 5_000, Budget()) == [METRIC_NAME, "job", "zone"]
+    assert store.label_values(METRIC_NAME, (), T0 + 1, T0 + 9_000, Budget()) == ["down"]
+    assert store.label_values("job", (), T0 + 6_000, T0 + 9_000, Budget()) == []
 
 
 def test_label_answers_honour_the_selectors(store):
     """Several selectors are alternatives."""
     write(store, [(series, T0, 1.0) for series in SERIES])
     up, zone = (matcher("name", "=", "up"),), (matcher("zone", "!=", ""),)
-    assert store.label_names([zone], *EVER) == [METRIC_NAME, "job", "zone"]
-    assert store.label_values("job", [up], *EVER) == ["a", "b"]
-    assert store.label_values(METRIC_NAME, [up, zone], *EVER) == ["down", "up"]
-    assert store.label_values("nolabel", (), *EVER) == []
+    assert store.label_names([zone], *EVER, Budget()) == [METRIC_NAME, "job", "zone"]
+    assert store.label_values("job", [up], *EVER, Budget()) == ["a", "b"]
+    assert store.label_values(METRIC_NAME, [up, zone], *EVER, Budget()) == ["down", "up"]
+    assert store.label_values("nolabel", (), *EVER, Budget()) == []
 
 
 def test_cardinality_counts_what_matches(store):
     """Series, label names and values are counted, of everything and of what matches."""
     write(store, [(series, T0 + 1_000 * n, 1.0) for n, series in enumerate(SERIES)])
-    found = store.cardinality((), 2)
+    found = store.cardinality((), 2, Budget())
     assert (found.series, found.pairs) == (5, 9)
     assert (found.first_ms, found.last_ms) == (T0, T0 + 4_000)
     assert found.by_metric == [("up", 3), ("down", 1)]
@@ -211,9 +211,9 @@ def test_cardinality_counts_what_matches(store):
     assert found.bytes_of_label == [("__name__", 15), ("pod", 10)]
     assert found.by_pair == [("__name__=up", 3), ("job=a", 3)]
     assert found.by_cluster == []
-    some = store.cardinality([matcher("pod", "=~", "p-.*")], 10)
+    some = store.cardinality([matcher("pod", "=~", "p-.*")], 10, Budget())
     assert (some.series, some.by_metric) == (2, [("up", 2)])
-    assert store.cardinality([matcher("pod", "=", "no")], 10).by_pair == []
+    assert store.cardinality([matcher("pod", "=", "no")], 10, Budget()).by_pair == []
 
 
 def test_equal_label_sets_have_one_id(store):
@@ -228,10 +228,10 @@ def test_codes_are_consistent_within_a_query(store):
     """A dictionary taken before new series, or before expiry, still reads the later ones."""
     write(store, [(SERIES[0], T0, 1.0)])
     strings = store.strings()
-    first = store.select(ALL, *EVER, strings).labels
+    first = store.select(ALL, *EVER, strings, Budget()).labels
     write(store, [(SERIES[0], T0 + 2 * DAY_MS, 1.0), (SERIES[4], T0 + 2 * DAY_MS, 1.0)])
     store.expire(T0 + DAY_MS)
-    later = store.select(ALL, *EVER, strings).labels
+    later = store.select(ALL, *EVER, strings, Budget()).labels
     assert [key(pairs) for pairs in later.dicts()] == [SERIES[0], SERIES[4]]
     job = first.column("job")[0]
     assert later.column("job").tolist() == [job, 0]
@@ -247,7 +247,7 @@ def test_expiry_forgets_series_and_their_ids(store):
     assert store.generation != generation
     assert store.series_count == 1
     assert window(store, *EVER) == {SERIES[2]: [(T0 + DAY_MS, bits(1.0))]}
-    assert store.label_values("pod", (), *EVER) == []
+    assert store.label_values("pod", (), *EVER, Budget()) == []
     times = np.full(2, T0 + 2 * DAY_MS, np.int64)
     assert store.write(SampleBlock(before, times, np.ones(2))) == WriteReport(1, 0, 0, refused=1)
     assert write(store, [(SERIES[1], T0 + 2 * DAY_MS, 1.0)]).inserted == 1
@@ -283,7 +283,7 @@ def test_readers_see_whole_series_while_others_write_and_expire(store):
         while not done.is_set():
             strings = store.strings()
             for _ in range(3):
-                table = store.select(ALL, *EVER, strings).labels
+                table = store.select(ALL, *EVER, strings, Budget()).labels
                 failures.extend(
                     pairs for pairs in table.dicts() if pairs.get("pod") != pairs.get("copy")
                 )

@@ -38,7 +38,7 @@ def write_until_killed(directory, first_batch, moments) -> list[dict]:
 def stored_samples(store) -> dict[int, dict[int, float]]:
     """Return every sample by id and time; a time twice is an error."""
     found = {}
-    selection = store.select(ALL, 0, END, store.strings())
+    selection = store.select(ALL, 0, END, store.strings(), Budget())
     for run in store.read(selection.ids, 0, END, Budget()):
         for row in range(run.count):
             part = slice(run.offsets[row], run.offsets[row + 1])

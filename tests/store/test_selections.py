@@ -1,26 +1,30 @@
 """What was found once is found again, with what came since and without what went."""
 
 import itertools
-import re
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
+from aggregator.model.budget import Budget
 from aggregator.model.labels import METRIC_NAME, Matcher, MatchOp, Strings
 from aggregator.model.samples import SampleBlock
 from aggregator.store import catalog, postings, selections
 from aggregator.store.index import LabelIndex
+from aggregator.store.interface import SeriesSelection
 from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.selections import Basis, Found, Selections, is_small
 from aggregator.store.settings import Backend
 from aggregator.store.tables import Part, Tables, TableView
 from aggregator.store.witnesses import Witnesses
 from tests.store.conftest import opener
+from tests.store.model import accepts, matcher
 
 HOUR_MS = 3_600_000
 STAGES = (300, 301, 340, 700, 1_500)
 Labels = dict[str, str]
+Selector = tuple[Matcher, ...]
 
 
 def labels_of(number: int) -> Labels:
@@ -43,26 +47,7 @@ def add(index: LabelIndex, numbers: range, hour: int = 1) -> None:
 def touch(index: LabelIndex, ids: np.ndarray, hour: int) -> None:
     """Give the series *ids* a sample at an hour."""
     times = np.full(ids.size, hour * HOUR_MS)
-    index.touch(index.lives.rows(ids), times, times)
-
-
-def matcher(text: str) -> Matcher:
-    """Return a matcher written as in PromQL, without quotes."""
-    name, op, value = re.fullmatch(r"(\w+)(=~|!~|!=|=)(.*)", text).groups()
-    return Matcher(name, MatchOp(op), value)
-
-
-def accepts(selector: tuple[Matcher, ...], labels: Labels) -> bool:
-    """Match by Python's own means."""
-    for each in selector:
-        value = labels.get(each.name, "")
-        if each.op in (MatchOp.EQUAL, MatchOp.NOT_EQUAL):
-            hit = (value == each.value) is (each.op is MatchOp.EQUAL)
-        else:
-            hit = bool(re.fullmatch(each.value, value)) is (each.op is MatchOp.REGEX)
-        if not hit:
-            return False
-    return True
+    index.touch(index.catalog.lives.rows(ids), times, times)
 
 
 def sets(found: list[Labels]) -> list[list[tuple[str, str]]]:
@@ -70,11 +55,30 @@ def sets(found: list[Labels]) -> list[list[tuple[str, str]]]:
     return sorted(sorted(labels.items()) for labels in found)
 
 
-def selected(index: LabelIndex, selector: tuple[Matcher, ...], hour: int) -> list[Labels]:
-    """Return the label sets that *index* finds at an hour, ids ascending."""
-    selection = index.select(selector, hour * HOUR_MS, hour * HOUR_MS, index.strings())
-    assert (np.diff(selection.ids.astype(np.int64)) > 0).all()
-    return selection.labels.dicts()
+def selected(index: LabelIndex, selector: Selector, hour: int) -> list[Labels]:
+    """Return the label sets that *index* finds at an hour."""
+    return selection(index, selector, hour * HOUR_MS, hour * HOUR_MS).labels.dicts()
+
+
+def selection(index: LabelIndex, selector: Selector, start: int, end: int) -> SeriesSelection:
+    """Return what *index* finds in a window, ids ascending."""
+    found = index.catalog.select(selector, start, end, index.catalog.strings.overlay(), Budget())
+    assert (np.diff(found.ids.astype(np.int64)) > 0).all()
+    return found
+
+
+def values_of(
+    index: LabelIndex, name: str, selectors: Sequence[Selector], start: int, end: int
+) -> Sequence[str]:
+    """Return the values of a label that *index* finds in a window."""
+    return index.catalog.label_values(name, selectors, start, end, Budget())
+
+
+def names_of(
+    index: LabelIndex, selectors: Sequence[Selector], start: int, end: int
+) -> Sequence[str]:
+    """Return the label names that *index* finds in a window."""
+    return index.catalog.label_names(selectors, start, end, Budget())
 
 
 SELECTORS = [
@@ -115,14 +119,14 @@ def test_new_series_are_found_by_selectors_that_were_asked_before():
                 assert selected(index, selector, 2) == []
                 for name in ("pod", "team", "job", "late", METRIC_NAME):
                     values = {labels[name] for labels in wanted if name in labels}
-                    assert index.label_values(name, [selector], 0, HOUR_MS) == sorted(values)
+                    assert values_of(index, name, [selector], 0, HOUR_MS) == sorted(values)
                 names = {name for labels in wanted for name in labels}
-                assert index.label_names([selector], 0, HOUR_MS) == sorted(names)
+                assert names_of(index, [selector], 0, HOUR_MS) == sorted(names)
         for name in ("pod", "team", "job", "late", METRIC_NAME):
             values = {labels[name] for labels in everything if name in labels}
-            assert index.label_values(name, (), 0, HOUR_MS) == sorted(values)
+            assert values_of(index, name, (), 0, HOUR_MS) == sorted(values)
         names = {name for labels in everything for name in labels}
-        assert index.label_names((), 0, HOUR_MS) == sorted(names)
+        assert names_of(index, (), 0, HOUR_MS) == sorted(names)
 
 
 def test_series_that_come_back_to_life_are_found():
@@ -135,16 +139,16 @@ def test_series_that_come_back_to_life_are_found():
     touch(index, ids[:20], 5)
     some = selected(index, selector, 5)
     assert 0 < len(some) < len(everything)
-    assert index.label_values("pod", [selector], 5 * HOUR_MS, 6 * HOUR_MS) == sorted(
+    assert values_of(index, "pod", [selector], 5 * HOUR_MS, 6 * HOUR_MS) == sorted(
         labels["pod"] for labels in some
     )
-    assert index.label_values("pod", (), 5 * HOUR_MS, 6 * HOUR_MS) == [
+    assert values_of(index, "pod", (), 5 * HOUR_MS, 6 * HOUR_MS) == [
         f"pod-{number:05}" for number in range(20)
     ]
     touch(index, ids, 9)
     assert sets(selected(index, selector, 5)) == everything
     assert sets(selected(index, selector, 10)) == []
-    assert len(index.label_values("pod", (), 9 * HOUR_MS, 9 * HOUR_MS)) == 40
+    assert len(values_of(index, "pod", (), 9 * HOUR_MS, 9 * HOUR_MS)) == 40
 
 
 def test_what_is_forgotten_is_found_no_more():
@@ -157,7 +161,7 @@ def test_what_is_forgotten_is_found_no_more():
     assert len(before) == 20
     index.forget(4 * HOUR_MS)
     assert selected(index, selector, 1) == []
-    assert index.label_values("pod", (), 0, 9 * HOUR_MS) == [f"pod-{n:05}" for n in range(30, 60)]
+    assert values_of(index, "pod", (), 0, 9 * HOUR_MS) == [f"pod-{n:05}" for n in range(30, 60)]
     add(index, range(10), hour=8)
     assert {labels["pod"] for labels in selected(index, selector, 8)} == {
         f"pod-{number:05}" for number in (*range(1, 10, 3), *range(31, 60, 3))
@@ -171,8 +175,8 @@ def test_a_metric_and_a_label_of_one_name_live_apart():
     touch(index, index.ids([{METRIC_NAME: "up", "job": "x"}]), 5)
     for hour, metric, label in ((1, "job", "a"), (5, "up", "job"), (1, "job", "a")):
         window = hour * HOUR_MS, hour * HOUR_MS
-        assert index.label_values(METRIC_NAME, (), *window) == [metric]
-        assert index.label_names((), *window) == sorted([METRIC_NAME, label])
+        assert values_of(index, METRIC_NAME, (), *window) == [metric]
+        assert names_of(index, (), *window) == sorted([METRIC_NAME, label])
 
 
 def test_a_question_that_comes_in_between_proves_nothing_for_another_time():
@@ -183,17 +187,17 @@ def test_a_question_that_comes_in_between_proves_nothing_for_another_time():
 
         def alive(self, ids: np.ndarray, start_ms: int, end_ms: int) -> np.ndarray:
             found = super().alive(ids, start_ms, end_ms)
-            later.extend(() if later else metrics.living(index.lives, 5, 5))
+            later.extend(() if later else metrics.living(index.catalog.lives, 5, 5))
             return found
 
     index, later = LabelIndex(), []
     for hour, metric in ((1, "a"), (5, "b")):
         ids = index.ids([{METRIC_NAME: metric}])
-        index.touch(index.lives.rows(ids), np.array([hour]), np.array([hour]))
+        index.touch(index.catalog.lives.rows(ids), np.array([hour]), np.array([hour]))
     tables = Tables()
     for number, metric in enumerate(("a", "b")):
         tables.append(metric, np.array([number << 10], np.uint32), (), [])
-    metrics, lives = Witnesses.of_metrics(tables), index.lives
+    metrics, lives = Witnesses.of_metrics(tables), index.catalog.lives
     fields = lives.dense, lives.blocks, lives.known, lives.first, lives.last
     assert metrics.living(Interrupted(*fields), 1, 1) == ["a"]
     assert later == ["b"]
@@ -203,11 +207,11 @@ def test_codes_of_strings_that_came_during_a_query_are_its_own():
     """A dictionary made before a string was known gets the string with the selection."""
     index = LabelIndex()
     add(index, range(10))
-    strings = index.strings()
+    strings = index.catalog.strings.overlay()
     add(index, range(10, 20))
     everything = (matcher("pod!="),)
-    for early in (index.strings(), strings):
-        labels = index.select(everything, 0, HOUR_MS, early).labels
+    for early in (index.catalog.strings.overlay(), strings):
+        labels = index.catalog.select(everything, 0, HOUR_MS, early, Budget()).labels
         assert sets(labels.dicts()) == sets([labels_of(number) for number in range(20)])
 
 
@@ -215,8 +219,8 @@ def test_nobody_can_change_what_is_kept():
     """Arrays that several queries share are read-only."""
     index = LabelIndex()
     add(index, range(10))
-    selection = index.select((matcher("pod!="),), 0, HOUR_MS, index.strings())
-    for array in (selection.ids, selection.labels.codes):
+    shared = selection(index, (matcher("pod!="),), 0, HOUR_MS)
+    for array in (shared.ids, shared.labels.codes):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
@@ -255,13 +259,11 @@ def test_large_selections_are_found_but_not_kept(monkeypatch):
         assert sets(selected(index, selector, hour)) == sets(wanted)
         window = hour * HOUR_MS, hour * HOUR_MS
         values = {labels["job"] for labels in wanted if "job" in labels}
-        assert index.label_values("job", [selector], *window) == sorted(values)
-        assert index.label_values(METRIC_NAME, [selector], *window) == sorted(
+        assert values_of(index, "job", [selector], *window) == sorted(values)
+        assert values_of(index, METRIC_NAME, [selector], *window) == sorted(
             {labels[METRIC_NAME] for labels in wanted}
         )
-        assert index.label_names([selector], *window) == sorted(
-            {n for each in wanted for n in each}
-        )
+        assert names_of(index, [selector], *window) == sorted({n for each in wanted for n in each})
 
 
 def test_a_selection_is_as_large_as_its_labels_gathered(monkeypatch):
@@ -291,12 +293,12 @@ def test_a_regex_on_a_wide_label_finds_series_as_they_are_stored(tmp_path, monke
     with opener(Backend.CHDB)(tmp_path) as store:
         for first, last in itertools.pairwise((0, 100, 200, 210, 300)):
             ids = store.series_ids(everything[first:last])
-            early = store.select(selector, 0, HOUR_MS, store.strings()).labels.dicts()
+            early = store.select(selector, 0, HOUR_MS, store.strings(), Budget()).labels.dicts()
             assert sets(early) == sets([e for e in everything[:first] if accepts(selector, e)])
             store.write(SampleBlock(ids, np.full(ids.size, HOUR_MS), np.ones(ids.size)))
             wanted = sets([e for e in everything[:last] if accepts(selector, e)])
             for _ in range(2):
-                found = store.select(selector, 0, HOUR_MS, store.strings()).labels.dicts()
+                found = store.select(selector, 0, HOUR_MS, store.strings(), Budget()).labels.dicts()
                 assert sets(found) == wanted
 
 
@@ -328,7 +330,7 @@ def test_readers_find_all_that_was_there_and_only_what_matches():
         for each in (SELECTORS[1], (matcher("team=~team-[0-2]"),), (matcher("job=job-1"),))
     }
 
-    def check(pods: list[str], since: int, wanted: list[bool]) -> None:
+    def check(pods: Sequence[str], since: int, wanted: list[bool]) -> None:
         found = {int(pod.removeprefix("pod-")) for pod in pods}
         must = {n for n in range(growth.gone, since) if wanted[n]}
         may = {n for n in range(growth.begun) if wanted[n]}
@@ -339,16 +341,17 @@ def test_readers_find_all_that_was_there_and_only_what_matches():
         while not over.is_set():
             for selector, matching in selectors.items():
                 since = growth.done
-                selection = index.select(selector, 0, 9**15, index.strings())
-                if (np.diff(selection.ids.astype(np.int64)) <= 0).any():
-                    failures.append(selection.ids)
-                pods = [labels["pod"] for labels in selection.labels.dicts()]
+                strings = index.catalog.strings.overlay()
+                found = index.catalog.select(selector, 0, 9**15, strings, Budget())
+                if (np.diff(found.ids.astype(np.int64)) <= 0).any():
+                    failures.append(found.ids)
+                pods = [labels["pod"] for labels in found.labels.dicts()]
                 check(pods, since, matching)
                 since = growth.done
-                check(list(index.label_values("pod", [selector], 0, 9**15)), since, matching)
+                check(values_of(index, "pod", [selector], 0, 9**15), since, matching)
             since = growth.done
-            check(list(index.label_values("pod", (), 0, 9**15)), since, [True] * 6_000)
-            names.update(index.label_names((), 0, 9**15))
+            check(values_of(index, "pod", (), 0, 9**15), since, [True] * 6_000)
+            names.update(names_of(index, (), 0, 9**15))
 
     readers = [threading.Thread(target=reading) for _ in range(3)]
     for reader in readers:

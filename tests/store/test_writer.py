@@ -52,7 +52,7 @@ def block(store, count: int, start: int = 0) -> SampleBlock:
 
 def stored(store) -> int:
     """Return how many samples the store has."""
-    ids = store.select(ALL, 0, 1 << 60, store.strings()).ids
+    ids = store.select(ALL, 0, 1 << 60, store.strings(), Budget()).ids
     return sum(run.times.size for run in store.read(ids, -1, 1 << 60, Budget()))
 
 
