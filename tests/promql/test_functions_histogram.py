@@ -1,6 +1,7 @@
 """histogram_quantile and histogram_fraction on classic buckets, also against plain loops."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -184,6 +185,21 @@ def test_falling_counts_are_repaired_and_noted():
     quiet = Annotations()
     assert one("histogram_quantile", rounding, [0.5], annotations=quiet) == [1.0]
     assert not quiet.infos
+
+
+def test_many_steps_are_looked_through_in_blocks():
+    """What is held beside the counts stays small, and a fall is found at the last step."""
+    steps = 200_000
+    counts = {str(le): [10.0 + le] * steps for le in range(11)} | {"+Inf": [30.0] * steps}
+    counts["5"][-1] = 1.0
+    annotations, matrix, q = Annotations(), vector(buckets(counts)), scalar(*[0.5] * steps)
+    tracemalloc.start()
+    result = run("histogram_quantile", q, matrix, annotations=annotations)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert list(annotations.infos) == [f'{MONOTONICITY} for metric name "h_bucket"']
+    assert result.values[0, -2:].tolist() == [5.0, 5.5]
+    assert peak < 3 * matrix.values.nbytes
 
 
 def test_rows_without_a_usable_bound_are_left_out_with_a_warning():

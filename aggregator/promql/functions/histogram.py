@@ -19,7 +19,7 @@ from aggregator.promql.functions.function import Call
 from aggregator.promql.functions.label import label_name
 from aggregator.promql.functions.quantile import check_quantile
 from aggregator.promql.numbers import format_openmetrics
-from aggregator.promql.operators.rows import concat, merge_equal
+from aggregator.promql.operators.rows import concat, merge_equal, step_blocks
 from aggregator.promql.strings import quoted
 
 MAX_QUANTILES = 10
@@ -243,12 +243,18 @@ def _clearly_rising(histograms: _Histograms) -> bool:
 
     Then none is almost equal to the one before, ten times the tolerance being far.
     """
-    left, right = histograms.counts[:-1], histograms.counts[1:]
-    rising = right - left > 10 * _TOLERANCE * (np.abs(left) + np.abs(right)) + _MIN_NORMAL
-    rising |= left == right
-    starts = histograms.starts
-    rising[starts[starts > 0] - 1] = True  # from one histogram to the next
-    return bool(histograms.present.all() and rising.all())
+    if not histograms.present.all():
+        return False
+    counts, starts = histograms.counts, histograms.starts
+    others = np.ones(max(counts.shape[0] - 1, 0), dtype=np.bool_)
+    others[starts[starts > 0] - 1] = False  # from one histogram to the next
+    for block in step_blocks(*counts.shape):
+        left, right = counts[:-1, block], counts[1:, block]
+        rising = right - left > 10 * _TOLERANCE * (np.abs(left) + np.abs(right)) + _MIN_NORMAL
+        rising |= left == right
+        if not rising[others].all():
+            return False
+    return True
 
 
 def _quantiles(histograms: _Histograms, q: Floats) -> Floats:
