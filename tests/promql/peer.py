@@ -58,7 +58,10 @@ class Dataset:
 
 
 def random_dataset(seed: int) -> Dataset:
-    """Return gauges, counters with resets, sparse and wild series, an info metric, histograms."""
+    """Return gauges, counters with resets, sparse and wild series, an info metric, histograms.
+
+    The samples of `even_total` have the same times in all series.
+    """
     generator = np.random.default_rng(seed)
     data = Dataset()
     for job in ("a", "b"):
@@ -84,14 +87,25 @@ def random_dataset(seed: int) -> Dataset:
         data.add(labels, START_MS + np.arange(160) * 15_000, np.ones(160))
     for job in ("a", "b"):
         _add_histogram(data, job, generator)
+    _add_even_counters(data, generator)
     return data
+
+
+def _add_even_counters(data: Dataset, generator: np.random.Generator) -> None:
+    times = START_MS + np.arange(160) * 15_000 + generator.integers(-300, 300, 160)
+    times = times[generator.random(160) > 0.1]
+    for job, inst in itertools.product("ab", "123"):
+        level = np.cumsum(generator.poisson(3.0, times.size) * 0.25)
+        level -= np.maximum.accumulate(np.where(generator.random(times.size) < 0.03, level, 0))
+        data.add({"__name__": "even_total", "job": job, "inst": inst}, times, level)
 
 
 def _add_histogram(data: Dataset, job: str, generator: np.random.Generator) -> None:
     times = START_MS + np.arange(160) * 15_000
     bounds = ("0.1", "0.5", "1", "5", "+Inf")
     counts = np.cumsum(generator.poisson(1.5, (len(bounds), 160)), axis=1).cumsum(axis=0)
-    counts[2] -= generator.integers(0, 3, 160).cumsum() % 5
+    if job == "a":
+        counts[2] -= generator.integers(0, 3, 160).cumsum() % 5
     for bound, count in zip(bounds, counts, strict=True):
         data.add({"__name__": "hist_bucket", "job": job, "le": bound}, times, count)
 

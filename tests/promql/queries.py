@@ -23,7 +23,7 @@ ARITHMETIC = ("+", "-", "*", "/", "%", "^")
 EXACT = ("/", "%")
 COMPARISONS = ("==", "!=", "<", ">", "<=", ">=")
 SETS = ("and", "or", "unless")
-GAUGES = ("gauge", "sparse", "counter_total", "wild")
+GAUGES = ("gauge", "sparse", "counter_total", "even_total", "wild")
 WINDOWS = ("20s", "1m", "95s", "5m", "15m")
 MODIFIERS = (
     "", "", "", "", " offset 1m", " offset -40s", " @ 1080", " @ end()",
