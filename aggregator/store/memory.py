@@ -35,14 +35,14 @@ class MemoryStore(IndexedStore):
     def write(self, block: SampleBlock) -> WriteReport:
         """Store *block*; writing twice is once."""
         block, duplicates, conflicts = settled(block)
-        lives = self._index.catalog.lives
-        rows = lives.rows(block.ids)
-        storable = lives.are_known(rows) & (block.times >= self._cutoff_ms)
-        refused = int((~storable).sum())
-        block, rows = block.take(storable), rows[storable]
-        if not len(block):
-            return WriteReport(0, duplicates, conflicts, refused)
         with self._lock:
+            lives = self._lives()  # an expiry numbers the rows anew
+            rows = lives.rows(block.ids)
+            storable = lives.are_known(rows) & (block.times >= self._cutoff_ms)
+            refused = int((~storable).sum())
+            block, rows = block.take(storable), rows[storable]
+            if not len(block):
+                return WriteReport(0, duplicates, conflicts, refused)
             low, high = self._between(int(block.times.min()) - 1, int(block.times.max()))
             stored = self._rows(low, high)
             old, new = merged_rows(stored, block)
@@ -57,8 +57,8 @@ class MemoryStore(IndexedStore):
             taken = fresh | replacing
             self._head.grow(lives.rows_used)
             self._head.absorb(rows[taken], block.take(taken), replacing[taken])
-        starts, ends = series_bounds(block)
-        self._index.touch(rows[starts], block.times[starts], block.times[ends])
+            starts, ends = series_bounds(block)
+            self._index.touch(rows[starts], block.times[starts], block.times[ends])
         duplicates += int(equal.sum())
         inserted = int(fresh.sum() + better.sum())
         conflicts += int((~equal & ~better).sum())
@@ -66,8 +66,8 @@ class MemoryStore(IndexedStore):
 
     def expire(self, before_ms: int) -> int:
         """Drop whole days that end before *before_ms* and the series without a sample since."""
-        cutoff = self._cutoff_ms = max(before_ms // DAY_MS * DAY_MS, self._cutoff_ms)
         with self._lock:
+            cutoff = self._cutoff_ms = max(before_ms // DAY_MS * DAY_MS, self._cutoff_ms)
             gone = int(np.searchsorted(self._samples.times[: self._used], cutoff))
             self._samples = self._rows(gone, self._used).take(np.arange(self._used - gone))
             self._used -= gone
