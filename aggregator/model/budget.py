@@ -41,10 +41,10 @@ class Budget:
     def again(self) -> "Budget":
         """Return a budget for the same work once more, in what is left of the time.
 
-        It has the same limits, and is cancelled with this one.
+        It has the same limits and deadline, and is cancelled with this one.
         """
         budget = Budget(
-            timeout_seconds=self.remaining_seconds,
+            timeout_seconds=self.timeout_seconds,
             max_samples=self.max_samples,
             max_series=self.max_series,
             max_bytes=self.max_bytes,
@@ -52,6 +52,7 @@ class Budget:
             may_use_disk=self._may_use_disk,
             clock=self._clock,
         )
+        budget._deadline = self._deadline
         self.on_cancel(lambda: budget.cancel(self._reason))
         return budget
 

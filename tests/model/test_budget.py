@@ -23,6 +23,9 @@ def test_the_same_work_again_has_the_same_limits():
         again.spend_series(5)
     with pytest.raises(QueryTimeoutError, match="needs the disk"):
         again.use_disk()
+    seconds = 11.0
+    with pytest.raises(QueryTimeoutError, match="timed out after 10 s"):
+        again.check()
     budget.cancel("nobody waits")
     with pytest.raises(QueryTimeoutError, match="nobody waits"):
         again.check()
