@@ -65,9 +65,8 @@ class Question:
     @property
     def kind(self) -> int:
         """A number that questions of about the same cost have in common."""
-        request = self.request
-        pairs = tuple(pair for pair in request.pairs if pair[0] not in _TIMES)
-        return hash((*self._subject, pairs, request.scope, _span(request)))
+        pairs = [pair for pair in self.request.pairs if pair[0] not in _TIMES]
+        return hash((*self._subject, *pairs, self.request.scope, _span(self.request)))
 
     @property
     def _subject(self) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -80,6 +79,7 @@ class _Work:
 
     question: Question
     key: Key
+    kind: int
     loop: asyncio.AbstractEventLoop
     waiting: list[Waiter] = field(default_factory=list)
 
@@ -95,23 +95,31 @@ class Answering:
     """Lives on the event loop; only what the pool runs is elsewhere."""
 
     def __init__(self, pool: FairPool, limits: QueryLimits) -> None:
-        self._pool, self._quick, self._limits = pool, QuickLane(), limits
+        self._pool, self._lane, self._limits = pool, QuickLane(), limits
         self._asked: dict[Key, _Work] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether this round of the event loop has a quick answer left."""
+        return self._lane.idle
+
+    def at_once(self, question: Question) -> Reply | None:
+        """Return the answer if it is one of the quick ones, else None; the lane must be idle."""
+        kind = question.kind
+        if question.changes or not self._lane.knows(kind):
+            return None
+        if self._asked and question.key in self._asked:
+            return None
+        return self._lane.run(lambda: self._quick_reply(question, question.request, kind))
 
     async def answer(self, question: Question, receive: Receive) -> Reply | None:
         """Return the answer, or None if the client goes away before.
 
         Raises `RequestError` (503) if too many requests wait.
         """
-        loop = asyncio.get_running_loop()
-        key, quick = question.key, self._is_quick(question)
-        if quick and self._quick.idle and key not in self._asked:
-            reply = self._quick.run(partial(self._quick_reply, question))
-            if reply is not None:
-                return reply
-            quick = False
+        loop, key = asyncio.get_running_loop(), question.key
         waiter: Waiter = loop.create_future()
-        work = self._asked.get(key) or self._begun(_Work(question, key, loop), quick=quick)
+        work = self._asked.get(key) or self._begun(_Work(question, key, question.kind, loop))
         work.waiting.append(waiter)
         watching: list[asyncio.Task[None]] = []
         later = loop.call_later(
@@ -125,13 +133,11 @@ class Answering:
                 task.cancel()
             self._leave(work, waiter)
 
-    def _is_quick(self, question: Question) -> bool:
-        return not question.changes and self._quick.knows(question.kind)
-
-    def _begun(self, work: _Work, *, quick: bool) -> _Work:
+    def _begun(self, work: _Work) -> _Work:
         """Let *work* wait for its turn, and others join it."""
         self._asked[work.key] = work
-        lane: QuickLane | FairPool = self._quick if quick else self._pool
+        quick = not work.question.changes and self._lane.knows(work.kind)
+        lane: QuickLane | FairPool = self._lane if quick else self._pool
         job = partial(self._here if quick else self._in_pool, work)
         if not lane.submit(work.question.client, work.question.line, job):
             self._forget(work)
@@ -157,29 +163,30 @@ class Answering:
         question = work.question
         if not work.waiting:
             return
-        reply = self._quick_reply(question)
+        given = question.request
+        waited = given.budget.elapsed_seconds
+        request = replace(given, budget=self.quick_budget(), queued_seconds=waited)
+        reply = self._quick_reply(question, request, work.kind)
         if reply is not None:
             work.deliver(reply)
         elif not self._pool.submit(question.client, question.line, partial(self._in_pool, work)):
             work.deliver(errors.of(busy("too many requests are waiting")))
 
-    def _quick_reply(self, question: Question) -> Reply | None:
+    def _quick_reply(self, question: Question, request: Request, kind: int) -> Reply | None:
         """Return the answer, None if it is not to be had quickly."""
-        began = time.perf_counter()
-        reply = _reply(question, self._quick_budget())
-        if reply.status == 200:
-            quick = time.perf_counter() - began < _QUICK_WALL_SECONDS
-            self._quick.learn(question.kind, quick=quick)
-            return reply
-        self._quick.learn(question.kind, quick=False)
-        return None
+        reply = _reply(question, request)
+        answered = reply.status == 200
+        if not answered or not request.budget.remaining_seconds:
+            self._lane.learn(kind, quick=False)
+        return reply if answered else None
 
     def _in_pool(self, work: _Work) -> None:
         """Answer in a thread of the pool."""
         self._forget(work)
-        budget = work.question.request.budget
+        given = work.question.request
+        budget = given.budget
         began, used = time.perf_counter(), time.thread_time()
-        reply = _reply(work.question, budget)
+        reply = _reply(work.question, replace(given, queued_seconds=budget.elapsed_seconds))
         quick = (
             reply.status == 200
             and not budget.used_disk
@@ -190,10 +197,11 @@ class Answering:
             work.loop.call_soon_threadsafe(partial(self._deliver, work, reply, quick=quick))
 
     def _deliver(self, work: _Work, reply: Reply, *, quick: bool) -> None:
-        self._quick.learn(work.question.kind, quick=quick)
+        self._lane.learn(work.kind, quick=quick)
         work.deliver(reply)
 
-    def _quick_budget(self) -> Budget:
+    def quick_budget(self) -> Budget:
+        """Return what a quick answer may cost."""
         limits = self._limits
         return Budget(
             timeout_seconds=_QUICK_WALL_SECONDS,
@@ -220,10 +228,8 @@ def _span(request: Request) -> int:
         return 0
 
 
-def _reply(question: Question, budget: Budget) -> Reply:
+def _reply(question: Question, request: Request) -> Reply:
     """Return the answer, an error whatever goes wrong: who waits would wait for ever."""
-    asked = question.request
-    request = replace(asked, budget=budget, queued_seconds=asked.budget.elapsed_seconds)
 
     def handler(given: Request) -> Reply:
         return compressed(question.route.handler(given), gzip=question.gzip)

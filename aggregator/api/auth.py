@@ -90,16 +90,16 @@ class Authenticator:
 
     def caller(self, headers: Mapping[str, str], peer: str) -> Caller | None:
         """Return who asks, by header (names in lower case) and address; None if unknown."""
+        proxy = self._settings.trusted_proxy
+        if not self._tokens and proxy is None:
+            return self._anonymous
         caller = self._by_token(_secret(headers.get("authorization", "")))
         if caller is not None:
             return caller
-        proxy = self._settings.trusted_proxy
         if proxy is not None and _is_in(peer, proxy.addresses):
             user = headers.get(proxy.header.lower(), "")
             return Caller(user, proxy.role) if user else None
-        if self._settings.tokens or proxy is not None:
-            return None
-        return self._anonymous
+        return None
 
     def knows_host(self, header: str) -> bool:
         """Tell whether the Host header names us; a name that an attacker can point here does not.
@@ -119,8 +119,6 @@ class Authenticator:
         return place == self._external or origin.lower().partition("//")[2] == host_header.lower()
 
     def _by_token(self, secret: bytes) -> Caller | None:
-        if not self._tokens:
-            return None
         digest = sha256(secret).digest()
         found = [  # every token is compared, so that time tells nothing
             caller

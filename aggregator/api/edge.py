@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 import fastapi
 from fastapi.responses import Response
@@ -23,8 +23,8 @@ from aggregator.api.answering import Answering, Question, busy
 from aggregator.api.auth import ANONYMOUS, Authenticator
 from aggregator.api.exchange import Access, Caller, Lane, Reach, Reply, Request, RequestError, Route
 from aggregator.api.pool import FairPool
-from aggregator.api.sending import Answer, Unsent, compressed
-from aggregator.api.settings import ApiSettings, QueryLimits, Role
+from aggregator.api.sending import SMALL_BYTES, Answer, Unsent, compressed
+from aggregator.api.settings import ApiSettings, Role
 from aggregator.errors import AggregatorError
 from aggregator.model.budget import Budget
 
@@ -89,21 +89,9 @@ class Edge:
 
     async def respond(self, route: Route, scope: Scope, receive: Receive) -> Response:
         """Answer one request. Raises `RequestError`."""
-        headers: Mapping[str, str] = scope["named_headers"]
-        caller: Caller | None = scope["caller"]
-        if route.access is Access.OPERATOR:
-            self._check_change(caller, headers)
-        if caller is not None and caller.scope and route.reach is Reach.FLEET:
-            raise RequestError(403, "forbidden", "this token sees only the series of its match")
-        budget = _budget(self._limits)
-        pairs = _pairs(scope["query_string"])
-        body = b""
-        if scope["method"] not in _READS:
-            body = await _body(receive)
-            if headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
-                pairs = [*_pairs(body), *pairs]
-        asked = Request(scope.get("path_params", {}), pairs, body, caller, budget)
-        gzip = _accepts_gzip(headers.get("accept-encoding", ""))
+        self._check_access(route, scope)
+        body = b"" if scope["method"] in _READS else await _body(receive)
+        asked, gzip = _request(scope, body, self._budget()), _accepts_gzip(scope["named_headers"])
         match route.lane:
             case Lane.EVENT_LOOP:
                 return Answer(compressed(errors.answer(route.handler, asked), gzip=gzip))
@@ -112,9 +100,23 @@ class Edge:
                 work = loop.run_in_executor(self._aside, errors.answer, route.handler, asked)
                 return Answer(compressed(await work, gzip=gzip))
             case Lane.POOL:
-                line = headers.get("x-dashboard-uid", "")[:64]
-                question = Question(route, asked, _client(caller, scope), line, gzip)
-                return await self._answered(question, receive)
+                question = _question(route, scope, asked, gzip=gzip)
+                reply = await self._answering.answer(question, receive)
+                return Response(status_code=499) if reply is None else self._sent(question, reply)
+
+    def at_once(self, route: Route, scope: Scope, body: bytes) -> Answer | None:
+        """Answer one request, or return None if that takes waiting. Raises `RequestError`."""
+        if route.lane is Lane.ASIDE or (route.lane is Lane.POOL and not self._answering.idle):
+            return None
+        self._check_access(route, scope)
+        gzip = _accepts_gzip(scope["named_headers"])
+        if route.lane is Lane.EVENT_LOOP:
+            asked = _request(scope, body, self._budget())
+            return Answer(compressed(errors.answer(route.handler, asked), gzip=gzip))
+        asked = _request(scope, body, self._answering.quick_budget())
+        question = _question(route, scope, asked, gzip=gzip)
+        reply = self._answering.at_once(question)
+        return None if reply is None else self._sent(question, reply)
 
     def install(self, app: fastapi.FastAPI) -> None:
         """Let *app* answer what fails outside of our handlers in our envelopes."""
@@ -142,20 +144,40 @@ class Edge:
         app.add_exception_handler(AggregatorError, refused)
         app.add_exception_handler(Exception, refused)
 
+    def _check_access(self, route: Route, scope: Scope) -> None:
+        caller: Caller | None = scope["caller"]
+        if route.access is Access.OPERATOR:
+            self._check_change(caller, scope["named_headers"])
+        if caller is not None and caller.scope and route.reach is Reach.FLEET:
+            raise RequestError(403, "forbidden", "this token sees only the series of its match")
+
     def _check_change(self, caller: Caller | None, headers: Mapping[str, str]) -> None:
         if caller is None or caller.role is not Role.OPERATOR:
             raise RequestError(403, "forbidden", "this needs the role operator")
         if not self._authenticator.knows_origin(headers.get("origin"), headers.get("host", "")):
             raise RequestError(403, "forbidden", "the page that sent this is not one of ours")
 
-    async def _answered(self, question: Question, receive: Receive) -> Response:
-        reply = await self._answering.answer(question, receive)
-        if reply is None:
-            return Response(status_code=499)
+    def _budget(self) -> Budget:
+        return Budget(
+            timeout_seconds=self._limits.timeout / 1000,
+            max_samples=self._limits.samples,
+            max_series=self._limits.series,
+            max_bytes=self._limits.bytes,
+        )
+
+    def _sent(self, question: Question, reply: Reply) -> Answer:
+        """Return the answer; a large one counts as long as it is on its way."""
         client, size = question.client, len(reply.body)
+        if size < SMALL_BYTES:
+            return Answer(reply)
         if not self._unsent.admit(client, size):
             raise busy("too many large answers wait for their readers")
         return Answer(reply, lambda: self._unsent.release(client, size))
+
+
+def _question(route: Route, scope: Scope, asked: Request, *, gzip: bool) -> Question:
+    line = scope["named_headers"].get("x-dashboard-uid", "")[:64]
+    return Question(route, asked, _client(asked.caller, scope), line, gzip)
 
 
 def _client(caller: Caller | None, scope: Scope) -> str:
@@ -166,23 +188,26 @@ def _client(caller: Caller | None, scope: Scope) -> str:
     return address[0] if address else ""
 
 
-def _budget(limits: QueryLimits) -> Budget:
-    return Budget(
-        timeout_seconds=limits.timeout / 1000,
-        max_samples=limits.samples,
-        max_series=limits.series,
-        max_bytes=limits.bytes,
-    )
+def _request(scope: Scope, body: bytes, budget: Budget) -> Request:
+    headers: Mapping[str, str] = scope["named_headers"]
+    pairs = _pairs(scope["query_string"])
+    if body and headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
+        pairs = _pairs(body) + pairs
+    return Request(scope.get("path_params", {}), pairs, body, scope["caller"], budget)
 
 
 def _pairs(encoded: bytes) -> list[tuple[str, str]]:
-    if not encoded:
-        return []
-    try:
-        text = encoded.decode("utf-8", "replace")
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-    except ValueError as error:
-        raise RequestError(400, "bad_data", f"more than {MAX_PARAMETERS} parameters") from error
+    """Return the parameters as the standard's parser does, at a third of its price."""
+    fields = encoded.decode("utf-8", "replace").split("&")
+    if len(fields) > MAX_PARAMETERS:
+        raise RequestError(400, "bad_data", f"more than {MAX_PARAMETERS} parameters")
+    named = [field.partition("=") for field in fields if field]
+    return [(_decoded(name), _decoded(value)) for name, _, value in named]
+
+
+def _decoded(text: str) -> str:
+    text = text.replace("+", " ")
+    return unquote(text) if "%" in text else text
 
 
 async def _body(receive: Receive) -> bytes:
@@ -206,9 +231,9 @@ async def _body(receive: Receive) -> bytes:
     return b"".join(chunks)
 
 
-def _accepts_gzip(header: str) -> bool:
-    """Tell whether an Accept-Encoding header names gzip, and not with `q=0`."""
-    for part in header.lower().split(","):
+def _accepts_gzip(headers: Mapping[str, str]) -> bool:
+    """Tell whether the Accept-Encoding header names gzip, and not with `q=0`."""
+    for part in headers.get("accept-encoding", "").lower().split(","):
         coding, _, quality = part.partition(";")
         if coding.strip() == "gzip":
             return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")

@@ -13,7 +13,7 @@ from aggregator.api import errors, paths
 from aggregator.api.auth import Authenticator, is_led_here
 from aggregator.api.edge import Edge
 from aggregator.api.exchange import Reply
-from aggregator.api.sending import send_reply
+from aggregator.api.sending import Answer
 from aggregator.errors import AggregatorError
 
 _PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
@@ -43,9 +43,26 @@ class Gate:
         self, app: ASGIApp, authenticator: Authenticator, edge: Edge, *, https: bool
     ) -> None:
         self._app, self._authenticator, self._edge = app, authenticator, edge
-        self._added = dict(_SECURITY_HEADERS)
+        self._added = [*_SECURITY_HEADERS.items()]
         if https:
-            self._added[b"strict-transport-security"] = b"max-age=31536000"
+            self._added.append((b"strict-transport-security", b"max-age=31536000"))
+
+    def at_once(self, scope: Scope, body: bytes) -> Answer | None:
+        """Answer a request that has come as a whole, or return None if that takes waiting."""
+        started = time.perf_counter()
+        route = self._edge.find(scope)
+        if route is None:
+            return None
+        refusal = self._refusal(scope)
+        try:
+            answer = Answer(refusal) if refusal else self._edge.at_once(route, scope, body)
+        except AggregatorError as error:
+            answer = Answer(errors.of(error))
+        if answer is not None:
+            self._harden(answer.raw_headers)
+            name = "refused" if refusal else route.path
+            _count(name, answer.status_code, time.perf_counter() - started)
+        return answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -61,9 +78,7 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = message["headers"]
-                given = {name for name, _ in headers}
-                headers.extend(pair for pair in self._added.items() if pair[0] not in given)
+                self._harden(message["headers"])
             await send(message)
 
         refusal = self._refusal(scope)
@@ -71,11 +86,15 @@ class Gate:
             if refusal is None:
                 await self._route(scope, receive, sending)
             else:
-                await send_reply(refusal, sending)
+                await Answer(refusal)(scope, receive, sending)
         finally:
-            count, seconds = _measures("refused" if refusal else _template(scope), status)
-            count.inc()
-            seconds.observe(time.perf_counter() - started)
+            name = "refused" if refusal else _template(scope)
+            _count(name, status, time.perf_counter() - started)
+
+    def _harden(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Add the security headers that are not there."""
+        given = {name for name, _ in headers}
+        headers += [pair for pair in self._added if pair[0] not in given]
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what has a route; the framework answers the rest."""
@@ -87,8 +106,7 @@ class Gate:
         try:
             response = await self._edge.respond(route, scope, receive)
         except AggregatorError as error:
-            await send_reply(errors.of(error), send)
-            return
+            response = Answer(errors.of(error))
         await response(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Reply | None:
@@ -126,6 +144,12 @@ def _named_headers(scope: Scope) -> dict[str, str]:
 def _template(scope: Scope) -> str:
     """Return the routed path with its parameters unfilled, so that there are few of them."""
     return str(getattr(scope.get("route"), "path", "unknown"))
+
+
+def _count(route: str, status: int, seconds: float) -> None:
+    count, taken = _measures(route, status)
+    count.inc()
+    taken.observe(seconds)
 
 
 @lru_cache(maxsize=1_000)

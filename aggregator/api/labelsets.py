@@ -23,13 +23,25 @@ def label_objects(table: LabelTable, opening: bytes, closing: bytes) -> list[byt
     names = table.names
     if not names:
         return [opening + b"{}" + closing] * len(table)
-    values = iter(table.strings.texts(table.codes.reshape(-1)))
+    values = table.strings.texts(table.codes.reshape(-1))
+    if values and table.codes.all():  # nowhere is a label absent: all objects have one form
+        keys = b",".join([_verbatim(orjson.dumps(name)) + b':"%b"' for name in names])
+        form = _verbatim(opening) + b"{" + keys + b"}" + _verbatim(closing)
+        # within a value a quote has a backslash in front
+        quoted = iter(orjson.dumps(values)[2:-2].split(b'","'))
+        return [form % row for row in zip(*[quoted] * len(names), strict=True)]
+    rows = iter(values)
     return [
         opening
         + orjson.dumps({name: text for name, text in zip(names, row, strict=True) if text})
         + closing
-        for row in zip(*[values] * len(names), strict=True)
+        for row in zip(*[rows] * len(names), strict=True)
     ]
+
+
+def _verbatim(text: bytes) -> bytes:
+    """Return *text* as a part of a format."""
+    return text.replace(b"%", b"%%")
 
 
 def label_pieces(table: LabelTable, opening: bytes, closing: bytes) -> tuple[Texts, Ints]:

@@ -7,10 +7,19 @@ or fill the memory by never ending them, or by never reading what it asked for.
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from aggregator.api.gate import Gate
+from aggregator.api.sending import PART_BYTES, Answer
 
 # A query string can carry a query.
 MAX_HEAD_BYTES: Final = 128 * 1024
+_WHOLE: Final = frozenset({"GET", "POST"})  # HEAD, too, gets a part of an answer only
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
 
 
@@ -21,16 +30,20 @@ class BoundedProtocol(HttpToolsProtocol):
     rest of a body that was answered already. Between requests uvicorn's own patience holds.
     Cuts off a client that does not read: an answer comes in parts of 256 KiB, and each must be
     taken within the same time.
+
+    What came as a whole and is answered without waiting is written here, head and body at once:
+    a task, its events and two messages would cost more than most of these answers.
     """
 
     patience_seconds = 10.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  uvicorn's own, passed on
         super().__init__(*args, **kwargs)
-        self._in_head = True
+        self._in_head, self._may_hold = True, False
         self._head_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._held: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own narrowing
         """Begin to wait for the first head."""
@@ -47,12 +60,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse *data*, and look at what is still owed after it."""
         within_head = self._in_head
         super().data_received(data)
+        held, self._held = self._held, None
+        if held is not None and not self.transport.is_closing():
+            self._answer(held)
         if within_head and self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
-        if self._in_head or self.cycle.response_complete:
+        if self._in_head or (self.cycle.response_complete and self.cycle.more_body):
             self._wait()
 
     def on_message_begin(self) -> None:
@@ -64,7 +80,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take the head as it is now: complete."""
         self._in_head = False
         self._settle()
+        self._may_hold = True
         super().on_headers_complete()
+        self._may_hold = False
 
     def pause_writing(self) -> None:
         """Begin to wait for the client to read."""
@@ -75,6 +93,40 @@ class BoundedProtocol(HttpToolsProtocol):
         """Go on: the client has read."""
         self._read()
         super().resume_writing()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Wait for the end of what came: the whole request may be there."""
+        if self._may_hold and isinstance(app, Gate) and not self.flow.write_paused:
+            self._held = cycle
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _answer(self, cycle: RequestResponseCycle) -> None:
+        """Answer a request at once if that is possible, else let ASGI do it."""
+        gate, answer = self.app, None
+        if not cycle.more_body and cycle.scope["method"] in _WHOLE:
+            answer = gate.at_once(cycle.scope, bytes(cycle.body))
+        if answer is None:
+            super()._start_asgi_task(cycle, gate)
+        elif len(answer.body) > PART_BYTES:
+            super()._start_asgi_task(cycle, answer)
+        else:
+            self._write(cycle, answer)
+
+    def _write(self, cycle: RequestResponseCycle, answer: Answer) -> None:
+        headers = [*self.server_state.default_headers, *answer.raw_headers]
+        if not cycle.keep_alive:
+            headers.append((b"connection", b"close"))
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        head = b"".join((STATUS_LINE[answer.status_code], *lines, b"\r\n"))
+        if head.count(b"\n") != len(headers) + 2:
+            raise RuntimeError("a header has more than one line")
+        self.transport.write(head + answer.body)
+        answer.done()
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _read(self) -> None:
         if self._unread is not None:

@@ -68,10 +68,10 @@ class QuickLane:
         asyncio.get_running_loop().call_soon(self._round)
 
     def _round(self) -> None:
-        turn = self._turns.take(lambda _client, _line: True)
-        _WAITING.set(len(self._turns))
+        turn = self._turns.take(lambda _client, _line: True) if self._turns else None
         if turn is None:
             self._scheduled = False
             return
+        _WAITING.set(len(self._turns))
         self._schedule()
         run("api", turn.job)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from fastapi.responses import Response
 from isal import isal_zlib
@@ -9,13 +10,13 @@ from starlette.types import Receive, Scope, Send
 
 from aggregator.api.exchange import Reply
 
-_PART_BYTES = 256 * 1024
-_SMALL_BYTES = 64 * 1024
+PART_BYTES: Final = 256 * 1024
+SMALL_BYTES: Final = 64 * 1024  # answers that do not count, whoever waits for them
 _COMPRESS_FROM_BYTES = 1_400  # less fits one packet anyway
 
 
 class Unsent:
-    """Counts the bytes of answers that are not sent yet, on the event loop.
+    """Counts the bytes of large answers that are not sent yet, on the event loop.
 
     One answer is always taken, whatever its size; a client may hold half of the limit.
     """
@@ -28,7 +29,7 @@ class Unsent:
         """Count an answer for *client*, or return False if there are too many bytes."""
         held, own = self._bytes.total(), self._bytes[client]
         fits = held + size <= self._limit and own + size <= self._limit // 2
-        if fits or not own or size < _SMALL_BYTES:
+        if fits or not own:
             self._bytes[client] += size
             return True
         return False
@@ -41,38 +42,40 @@ class Unsent:
 
 
 class Answer(Response):
-    """An answer as the framework takes it; *sent* is called once it is sent or given up."""
+    """An answer as ASGI takes it; call `done` once it is sent or given up, unless that did."""
 
-    def __init__(self, reply: Reply, sent: Callable[[], None] | None = None) -> None:
+    def __init__(self, reply: Reply, release: Callable[[], None] | None = None) -> None:
         self.background = None
         self.body, self.status_code = reply.body, reply.status
-        self.raw_headers = _raw_headers(reply)
-        self._reply, self._sent = reply, sent
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"content-type", reply.content_type.encode("latin-1")),
+        ]
+        # its own names are in lower case
+        for name, text in reply.headers.items():
+            self.raw_headers.append((name.encode("latin-1"), text.encode("latin-1")))
+        self._release = release
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send the answer."""
+        """Send the answer in parts, so that the connection copies no more than one of them.
+
+        A reader that does not take a part in time is cut off by `BoundedProtocol`.
+        """
+        start = {"type": "http.response.start", "status": self.status_code}
         try:
-            await send_reply(self._reply, send)
+            await send({**start, "headers": self.raw_headers})
+            body = memoryview(self.body)
+            for first in range(0, len(body) or 1, PART_BYTES):
+                last = first + PART_BYTES
+                part = {"type": "http.response.body", "body": body[first:last]}
+                await send({**part, "more_body": last < len(body)})
         finally:
-            if self._sent is not None:
-                self._sent()
+            self.done()
 
-
-async def send_reply(reply: Reply, send: Send) -> None:
-    """Send an answer in parts, so that the connection copies no more than one of them.
-
-    A reader that does not take a part in time is cut off by `BoundedProtocol`.
-    """
-    start = {"type": "http.response.start", "status": reply.status}
-    await send({**start, "headers": _raw_headers(reply)})
-    if len(reply.body) <= _PART_BYTES:
-        await send({"type": "http.response.body", "body": reply.body})
-        return
-    body = memoryview(reply.body)
-    for first in range(0, len(body), _PART_BYTES):
-        last = first + _PART_BYTES
-        part = {"type": "http.response.body", "body": body[first:last]}
-        await send({**part, "more_body": last < len(body)})
+    def done(self) -> None:
+        """Count the answer no longer among those that are not sent."""
+        if self._release is not None:
+            self._release()
 
 
 def compressed(reply: Reply, *, gzip: bool) -> Reply:
@@ -85,12 +88,3 @@ def compressed(reply: Reply, *, gzip: bool) -> Reply:
     body = isal_zlib.compress(reply.body, level=1, wbits=31)
     headers["content-encoding"] = "gzip"
     return Reply(body, reply.status, reply.content_type, headers)
-
-
-def _raw_headers(reply: Reply) -> list[tuple[bytes, bytes]]:
-    """Return the headers of *reply*; its own names are in lower case."""
-    return [
-        (b"content-length", str(len(reply.body)).encode()),
-        (b"content-type", reply.content_type.encode("latin-1")),
-        *((name.encode("latin-1"), text.encode("latin-1")) for name, text in reply.headers.items()),
-    ]

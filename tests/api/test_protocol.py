@@ -1,9 +1,10 @@
-"""What a client may owe us of a request, and for how long."""
+"""What a client may owe us of a request, for how long, and what is answered at once."""
 
 import socket
 
 import pytest
 
+from aggregator.api.exchange import Lane, Reach, Reply, Route
 from aggregator.api.protocol import MAX_HEAD_BYTES, BoundedProtocol
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -74,3 +75,138 @@ def test_long_head(run):
             client.sendall(b"X-Long: " + b"x" * (MAX_HEAD_BYTES // 20) + b"\r\n")
         client.sendall(b"\r\n")
         assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def _echo(request):
+    return Reply(request.body + b"|" + request.first("size").encode())
+
+
+def _long(request):
+    return Reply(b"x" * int(request.first("size")))
+
+
+def _torn(_request):
+    return Reply(b"", headers={"x-name": "a\r\nx-other: b"})
+
+
+ROUTES = [
+    Route(path, handler, "", methods=("GET", "POST"), reach=Reach.SAME, lane=Lane.EVENT_LOOP)
+    for path, handler in (("/echo", _echo), ("/long", _long), ("/torn", _torn))
+]
+
+
+@pytest.fixture
+def echoing(run):
+    """Return a server with routes that are answered at once."""
+    with run(ROUTES) as api:
+        yield api
+
+
+def _request(path, body=b"", *headers, version=b"1.1"):
+    lines = [b"POST %b HTTP/%b" % (path, version), b"host: localhost", *headers]
+    return b"\r\n".join((*lines, b"content-length: %d" % len(body), b"", body))
+
+
+def _answers(client, count):
+    """Return status and body of so many answers, one after the other."""
+    file, found = client.makefile("rb"), []
+    for _ in range(count):
+        status = int(file.readline().split()[1])
+        headers = {}
+        while line := file.readline().strip():
+            name, _, value = line.partition(b": ")
+            assert name not in headers
+            headers[name] = value
+        assert {b"date", b"content-type", b"content-security-policy"} <= headers.keys()
+        found.append((status, file.read(int(headers[b"content-length"]))))
+    return found
+
+
+def test_a_body_in_pieces(echoing):
+    """What comes in pieces is answered as what comes as a whole is."""
+    sent = _request(b"/echo?size=3", b"hello")
+    with _connect(echoing) as client:
+        for end in (len(sent) - 1, len(sent) - 5, 10, len(sent)):
+            client.sendall(sent[:end])
+            client.sendall(sent[end:])
+            assert _answers(client, 1) == [(200, b"hello|3")]
+
+
+def test_pipelined_requests(echoing):
+    """Answers come in the order of the requests, whichever of them are made at once."""
+    paths = [b"/echo?size=%d" % number for number in range(6)]
+    paths[2] = b"/prometheus/api/v1/query?query=1"
+    paths[4] = b"/nowhere"
+    with _connect(echoing) as client:
+        client.sendall(b"".join(_request(path, b"body") for path in paths))
+        answers = _answers(client, 6)
+    assert [status for status, _ in answers] == [200, 200, 200, 200, 404, 200]
+    assert [answers[place][1] for place in (0, 1, 3, 5)] == [
+        b"body|%d" % size for size in (0, 1, 3, 5)
+    ]
+
+
+def test_long_answers(echoing):
+    """An answer of any length comes as a whole, and the connection stays."""
+    with _connect(echoing) as client:
+        for size in (0, 10, 2**18, 2**18 + 1, 2**22):
+            client.sendall(_request(b"/long?size=%d" % size))
+            assert _answers(client, 1) == [(200, b"x" * size)]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        _request(b"/echo", b"", b"connection: close"),
+        _request(b"/echo", b"", version=b"1.0"),
+    ],
+)
+def test_last_request(echoing, sent):
+    """The connection is closed after the answer to who asks for that."""
+    with _connect(echoing) as client:
+        client.sendall(sent)
+        head, _, body = _until_closed(client).partition(b"\r\n\r\n")
+    assert (body, b"\r\nconnection: close" in head) == (b"|", True)
+
+
+def test_expect_continue(echoing):
+    """A client that waits to be told to send its body is told."""
+    head, _, body = _request(b"/echo", b"hello", b"expect: 100-continue").rpartition(b"\r\n")
+    with _connect(echoing) as client:
+        client.sendall(head + b"\r\n")
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(body)
+        assert _answers(client, 1) == [(200, b"hello|")]
+
+
+def test_rubbish_after_a_request(echoing):
+    """What is no HTTP is refused, and nothing follows the refusal."""
+    with _connect(echoing) as client:
+        client.sendall(_request(b"/echo") + b"rubbish\r\n\r\n")
+        assert _until_closed(client).count(b"HTTP/1.1") == 1
+
+
+def test_a_head_only(echoing):
+    """HEAD is answered without a body, and GET then with one."""
+    with _connect(echoing) as client:
+        last = HEAD + b"connection: close\r\n\r\n"
+        client.sendall(HEAD.replace(b"GET", b"HEAD") + b"\r\n" + last)
+        assert _until_closed(client).count(b"ok\n") == 1
+
+
+def test_torn_header(echoing):
+    """A header with a line break is never sent."""
+    with _connect(echoing) as client:
+        client.sendall(_request(b"/torn"))
+        assert b"x-other" not in _until_closed(client)
+
+
+def test_patience_between_requests(run, monkeypatch):
+    """Who was answered at once may take its time for the next request."""
+    monkeypatch.setattr(BoundedProtocol, "patience_seconds", 0.2)
+    with run(ROUTES) as api, _connect(api) as client:
+        client.sendall(_request(b"/echo"))
+        assert _answers(client, 1) == [(200, b"|")]
+        client.settimeout(0.6)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
