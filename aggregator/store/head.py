@@ -186,7 +186,7 @@ class Head:
         if lives.epoch != self._epoch or not ids.size:
             return None, start_ms
         rows = lives.rows_of(ids)
-        if rows.min() < 0 or rows.max() >= self._rings.rows:
+        if not (rows.view(np.uint64) < self._rings.rows).all():  # -1 is more than any
             return None, start_ms
         complete = bool((self._floor[rows] <= start_ms).all())
         return rows if complete else None, start_ms
@@ -257,5 +257,6 @@ class Head:
 
 
 def _series_samples(first_row: int, run: Run) -> SeriesSamples:
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(run.counts)])
+    offsets = np.zeros(run.counts.size + 1, np.int64)
+    run.counts.cumsum(out=offsets[1:])
     return SeriesSamples(first_row, offsets, run.times, run.values)

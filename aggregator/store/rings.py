@@ -156,14 +156,19 @@ class Rings:
 
     def last(self, rows: Ints, start_ms: int, end_ms: int) -> Run:
         """Return the newest held sample in (start_ms, end_ms] of each row."""
-        newest = self.newest[rows]
-        back = self.later(rows, end_ms)
+        newest, held = self.newest[rows], self.held[rows]
         start, size, at = self._geometry(rows)
-        cells = _back(start, size, at, back)
-        age = newest.astype(np.uint32) - self._arena.times[cells]
-        times = newest - age
-        counts = (back < self.held[rows]) & (times > start_ms)
-        return Run(counts.astype(np.int64), times[counts], self._arena.values[cells[counts]])
+        if newest.size and newest.max() <= end_ms:  # mostly the newest of all is wanted
+            cells, times = _back(start, size, at, 0), newest
+            there = (held > 0) & (newest > start_ms)
+        else:
+            back = self.later(rows, end_ms)
+            cells = _back(start, size, at, back)
+            times = newest - (newest.astype(np.uint32) - self._arena.times[cells])
+            there = (back < held) & (times > start_ms)
+        if not there.all():
+            cells, times = cells[there], times[there]
+        return Run(there.astype(np.int64), times, self._arena.values[cells])
 
     def enter(self, rows: Ints, times: Ints, values: Floats) -> Ints:
         """Put one sample, later than all it had, into each of *rows*.
@@ -298,7 +303,7 @@ def _bounded(run: Run) -> tuple[Run, Ints]:
     return Run(counts, run.times[kept], run.values[kept]), lost
 
 
-def _back(start: Ints, size: Ints, at: Ints, back: Ints) -> Ints:
+def _back(start: Ints, size: Ints, at: Ints, back: Ints | int) -> Ints:
     """Return the cell of the sample *back* places before the newest."""
     place = at - 1 - back
     return start + np.where(place < 0, place + size, place)
