@@ -10,7 +10,7 @@ _ALL = '{__name__=~"bench_counter_.*"}'
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request below /api/v1, and the largest ratio to Prometheus that passes, if there is a bar.
+    """A request below /api/v1, and the largest ratio to Prometheus that passes.
 
     `tolerance` is the relative difference that the sum of all values may have from VictoriaMetrics,
     whose functions do not extrapolate; None where it answers another question. Prometheus's answer
@@ -20,7 +20,7 @@ class Case:
     name: str
     path: str
     parameters: Mapping[str, str]
-    bar: float | None
+    bar: float
     tolerance: float | None = 0.05
 
 
@@ -32,15 +32,15 @@ def query_cases(end_ms: int) -> list[Case]:
         window = {"start": str(now - 23 * _HOUR + _STEP), "end": str(now), "step": str(_STEP)}
         return Case(name, "query_range", {"query": query, **window}, RANGE_BAR, tolerance)
 
-    def instant(name: str, query: str, bar: float | None = INSTANT_BAR) -> Case:
-        return Case(name, "query", {"query": query, "time": str(now)}, bar)
+    def instant(name: str, query: str) -> Case:
+        return Case(name, "query", {"query": query, "time": str(now)}, INSTANT_BAR)
 
     month = {"start": str(now - 719 * _HOUR), "end": str(now), "step": str(_HOUR)}
     return [
         instant("instant rate, all series", f"rate({_ALL}[5m])"),
         instant("instant selector, all series", _ALL),
         instant("instant sum by, all series", f"sum by (job) ({_ALL})"),
-        instant("small instant", 'bench_info{namespace="team-7"}', None),
+        instant("small instant", 'bench_info{namespace="team-7"}'),
         look_up("series by match[]", "series", "bench_counter_07", now),
         look_up("values by match[]", "label/pod/values", "bench_gauge", now),
         day("rate, 500 series × 23 h", "rate(bench_counter_07[5m])"),
@@ -68,23 +68,23 @@ def label_cases(end_ms: int) -> list[Case]:
     """Return the cases on a million series that have a sample before *end_ms*."""
     now = end_ms // 1000
 
-    def count(name: str, selector: str, bar: float | None = INSTANT_BAR) -> Case:
-        return Case(name, "query", {"query": f"count({selector})", "time": str(now)}, bar)
+    def count(name: str, selector: str) -> Case:
+        return Case(name, "query", {"query": f"count({selector})", "time": str(now)}, INSTANT_BAR)
 
     return [
-        look_up("values of 200", "label/namespace/values", "", now, None),
-        look_up("metric names, 1,000", "label/__name__/values", "", now, None),
+        look_up("values of 200", "label/namespace/values", "", now),
+        look_up("metric names, 1,000", "label/__name__/values", "", now),
         look_up("values of a metric, 1,000", "label/pod/values", "bench_0007_total", now),
         look_up("values of a cluster", "label/namespace/values", '{cluster="cluster-07"}', now),
         look_up("values, 1 M different", "label/pod/values", "", now),
-        look_up("label names", "labels", "", now, None),
+        look_up("label names", "labels", "", now),
         count("metric and regex", 'bench_0007_total{pod=~"service-.*7"}'),
         count("regex on 1 M values", '{pod=~"service-00012.*"}'),
-        count("one pod", '{pod="service-0001234"}', None),
+        count("one pod", '{pod="service-0001234"}'),
     ]
 
 
-def look_up(name: str, path: str, match: str, now: int, bar: float | None = LOOK_UP_BAR) -> Case:
+def look_up(name: str, path: str, match: str, now: int) -> Case:
     """Return a label or series request over the last hour, of all series if *match* is empty."""
     parameters = {"start": str(now - _HOUR), "end": str(now)}
-    return Case(name, path, parameters | ({"match[]": match} if match else {}), bar)
+    return Case(name, path, parameters | ({"match[]": match} if match else {}), LOOK_UP_BAR)
