@@ -64,9 +64,17 @@ def one_series(draw):
     return points
 
 
-def series_lists():
-    """Return a few series."""
-    return st.lists(one_series(), min_size=1, max_size=5)
+@st.composite
+def series_lists(draw):
+    """Return a few series, sometimes all with the same times."""
+    series = draw(st.lists(one_series(), min_size=1, max_size=5))
+    if draw(st.booleans()):
+        return series
+    times = [time for time, _ in min(series, key=len)]
+    return [
+        [(time, value) for time, (_, value) in zip(times, points, strict=False)]
+        for points in series
+    ]
 
 
 def alike_series(seed: int, count: int = 7):

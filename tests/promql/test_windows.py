@@ -36,6 +36,16 @@ def test_stale_markers_are_in_no_window():
     assert members(samples, [3000], 5000) == [[[1000, 3000]], [[]]]
 
 
+def test_series_may_have_other_times_after_the_same_first_one():
+    """As many samples with the same first and last time are not samples at the same times."""
+    series = [[(time, 1.0) for time in times] for times in ((1, 5, 9), (1, 7, 9), (1, 5, 9))]
+    assert members(samples_of(series), [6, 9], 6) == [
+        [[1, 5], [5, 9]],
+        [[1], [7, 9]],
+        [[1, 5], [5, 9]],
+    ]
+
+
 def test_runs_without_samples_have_empty_windows():
     """Series without samples, and runs without any, have windows without samples."""
     assert members(samples_of([[], []]), [3000, 4000], 5000) == [[[], []], [[], []]]
