@@ -83,9 +83,9 @@ class ChdbStore(IndexedStore):
 
     def _open_samples(self, pages_bytes: int) -> None:
         """Get ready to read samples; the index knows the series and when they lived."""
-        spacing = Spacing()
-        self._samples, self._grid = SampleReader(self._pool, spacing), Grid(self._pool, spacing)
-        lives = self._lives()
+        spacing, lives = Spacing(), self._lives()
+        self._samples = SampleReader(self._pool, spacing, self._lives)
+        self._grid = Grid(self._pool, spacing, self._lives)
         self._head.grow(lives.rows_used)
         rows = np.flatnonzero(lives.known[: lives.rows_used])
         self._head.load(rows, lives.last[rows])
@@ -195,16 +195,16 @@ class ChdbStore(IndexedStore):
         )
 
     def _store(self, block: SampleBlock, rows: Ints, replacing: Bools) -> None:
-        """Make sorted samples without conflicts durable, then known to the head and the index."""
+        """Make sorted samples without conflicts durable, then known to the pages and the head."""
         starts, ends = series_bounds(block)
         ids, series_rows = block.ids[starts], rows[starts]
         first, last = block.times[starts], block.times[ends]
         self._series.flush()
         self._series.write_days(series_rows, ids, first, last)
+        self._index.touch(series_rows, first, last)  # who reads the table looks no further
         self._pool.insert(sql.INSERT_SAMPLES, sample_table(block))
         self._pages.wrote(block)
         self._head.absorb(rows, block, replacing)
-        self._index.touch(series_rows, first, last)
 
     def _judged_by_disk(self, block: SampleBlock) -> Verdicts:
         """Compare samples that are older than the head with what is stored of their window."""

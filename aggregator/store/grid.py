@@ -13,6 +13,7 @@ from aggregator.store import gridsql
 from aggregator.store.columns import cells, numbers, texts
 from aggregator.store.days import END_MS
 from aggregator.store.interface import GridCall, GridCells, GridSamples, GridSums
+from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.pool import Pool
 from aggregator.store.reading import RunPlan, Spacing
 from aggregator.store.sql import Statement
@@ -36,9 +37,9 @@ _SERVED = telemetry.LEAF_READS.labels("pushdown")
 class Grid:
     """What the engine computes of the samples in the table."""
 
-    def __init__(self, pool: Pool, spacing: Spacing) -> None:
+    def __init__(self, pool: Pool, spacing: Spacing, lives: Callable[[], Lifetimes]) -> None:
         """Look which functions the engine has; may raise `StoreError` and `QueryError`."""
-        self._pool, self._spacing = pool, spacing
+        self._pool, self._spacing, self._lives = pool, spacing, lives
         names = texts(pool.read(Statement(gridsql.FUNCTIONS, {}), Budget()).column("function"))
         needed = {"Last": _SINCE_LAST}
         self._known = frozenset(
@@ -110,9 +111,9 @@ class Grid:
         ask: Callable[[Ids, int], Statement],
     ) -> Iterator[tuple[int, Ids, pa.Table]]:
         """Yield (position, ids, answer to what *ask* asks of them) run after run."""
-        span_ms = call.end_ms - call.start_ms + call.range_ms
+        lived = self._lives().within(ids, call.start_ms - call.range_ms, call.end_ms)
         most = max(1, min(_RUN_SERIES, _RUN_CELLS // call.count))
-        plan = RunPlan(ids, span_ms, self._spacing, target=_RUN_SAMPLES, most_series=most)
+        plan = RunPlan(ids, *lived, self._spacing, target=_RUN_SAMPLES, most_series=most)
         while not plan.at_end:
             run = plan.begin()
             answer = self._pool.read(ask(run.wanted, run.limit), budget)

@@ -118,6 +118,14 @@ class Lifetimes:
         """Return what all of *ids* lived through."""
         return Span.of(*self.times(self.rows(ids)))
 
+    def within(self, ids: Ids, start_ms: int, end_ms: int) -> tuple[Ints, Ints]:
+        """Return from when to when in [start_ms, end_ms] each of *ids* may have samples.
+
+        Who has none ends before it begins.
+        """
+        first, last = self.times(self.rows_of(ids))
+        return np.maximum(first, start_ms), np.minimum(last, end_ms)
+
     def with_ids(self, ids: Ids) -> "Lifetimes":
         """Return the state with rows for *ids*, marked as known and never written."""
         numbers = np.unique(ids >> np.uint32(BLOCK_BITS)).astype(np.int64)

@@ -83,7 +83,8 @@ class Pages:
         if not self._limit or start_ms < 0:
             return False
         pages = len(_blocks(ids)) * len(_hours(start_ms, end_ms))
-        return pages * BLOCK_SIZE * self._spacing.samples(ids, PAGE_MS) <= _MOST_SAMPLES
+        samples = BLOCK_SIZE * max(1.0, PAGE_MS / self._spacing.milliseconds(ids))
+        return pages * samples <= _MOST_SAMPLES
 
     def read(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> list[Run] | None:
         """Return the samples in (start_ms, end_ms] of *ids* (ascending), hour after hour.

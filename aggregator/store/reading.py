@@ -9,13 +9,16 @@ from functools import partial
 from itertools import pairwise
 from typing import TypeAlias
 
-from aggregator.model.arrays import Ids
+import numpy as np
+
+from aggregator.model.arrays import Floats, Ids, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.samples import SeriesSamples
 from aggregator.store import sql
 from aggregator.store.blocks import BLOCK_BITS
 from aggregator.store.columns import sample_blocks
 from aggregator.store.days import END_MS
+from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.pool import CORES, Pool
 from aggregator.store.process import release_memory
 from aggregator.store.stretches import Stretches, assembled
@@ -26,7 +29,7 @@ _FEWEST_SAMPLES = 200_000
 _STATEMENT_SAMPLES = 700_000
 _READERS = 2
 _THREADS = max(1, CORES // _READERS)
-# The guess for one series over all time would be thousands of statements, most of empty years.
+# The guess for one series that lived for years would be thousands of statements.
 _MOST_STATEMENTS = 16
 # A statement reads from each stretch of the sort key one granule that mostly holds other series,
 # so over many stretches a run is to have more samples, of some windows of time each.
@@ -38,6 +41,7 @@ _MANY_SAMPLES = 2_800_000  # leave some hundred MB of free memory
 _NO_LIMIT = 1 << 62
 _SPACING_MS = (1_000.0, 600_000.0)
 _SPACINGS = 4_096
+_LEAST_LIVED_MS = 10_000.0
 
 # how many rows each statement may give, and what they give
 Begun: TypeAlias = tuple[int, list[Future[list[Stretches]]]]
@@ -53,40 +57,57 @@ class Spacing:
         self._milliseconds: OrderedDict[int, float] = OrderedDict()
         self._last = 10_000.0
 
-    def samples(self, ids: Ids, span_ms: int) -> float:
-        """Return how many samples each of *ids* (not empty) may have in *span_ms*."""
-        block = int(ids[0]) >> BLOCK_BITS
-        return max(1.0, span_ms / self._milliseconds.get(block, self._last))
+    def milliseconds(self, ids: Ids) -> float:
+        """Return how far apart the samples of *ids* (not empty) may be."""
+        return self._milliseconds.get(int(ids[0]) >> BLOCK_BITS, self._last)
 
-    def learn(self, ids: Ids, span_ms: int, per_series: float) -> None:
-        """Take note that each of *ids* had *per_series* samples in *span_ms*."""
+    def learn(self, ids: Ids, milliseconds: float) -> float:
+        """Take note of how far apart the samples of *ids* are; return what is made of it."""
         least, most = _SPACING_MS
-        self._last = min(max(span_ms / max(per_series, 1.0), least), most)
-        block = int(ids[0]) >> BLOCK_BITS
-        self._milliseconds[block] = self._last
+        self._last = min(max(milliseconds, least), most)
+        self._milliseconds[int(ids[0]) >> BLOCK_BITS] = self._last
         while len(self._milliseconds) > _SPACINGS:
             self._milliseconds.popitem(last=False)
+        return self._last
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Some series to read: the first one's place among all, their ids, samples thought and most."""
+class PlannedRun:
+    """Series to read: *wanted*, the first of which is at *position* among all.
+
+    They may have samples from `first_ms` to `last_ms`, some `guess` of them, and are to be read
+    in smaller runs if they have `limit`.
+    """
 
     position: int
     wanted: Ids
-    thought: int
+    first_ms: int
+    last_ms: int
+    guess: int
     limit: int
 
 
 class RunPlan:
-    """Cuts *ids* into runs of about *target* samples, each of which is read within a limit."""
+    """Cuts *ids* into runs of about *target* samples, each of which is read within a limit.
+
+    The guess is that they have samples all the time *first* to *last* (ms, one of each id).
+    """
 
     def __init__(
-        self, ids: Ids, span_ms: int, spacing: Spacing, *, target: int, most_series: int
+        self,
+        ids: Ids,
+        first: Ints,
+        last: Ints,
+        spacing: Spacing,
+        *,
+        target: int,
+        most_series: int,
     ) -> None:
-        self._ids, self._span_ms, self._spacing = ids, span_ms, spacing
-        self._target, self._most_series = target, most_series
-        self._per_series = spacing.samples(ids, span_ms)
+        self._ids, self._first, self._last = ids, first, last
+        self._spacing, self._target, self._most_series = spacing, target, most_series
+        # how long all series lived that come before each one, and all together
+        self._lived = np.concatenate([np.zeros(1), np.cumsum(_lived(first, last))])
+        self._apart_ms = spacing.milliseconds(ids)
         self._position = 0
 
     @property
@@ -94,34 +115,39 @@ class RunPlan:
         """Whether the last run was begun."""
         return self._position >= self._ids.size
 
-    def begin(self) -> Run:
+    def begin(self) -> PlannedRun:
         """Return the next run."""
-        count = int(min(self._most_series, max(1, self._target / self._per_series)))
-        wanted = self._ids[self._position : self._position + count]
-        run = Run(
-            self._position,
-            wanted,
-            int(wanted.size * self._per_series),
-            2 * self._target if wanted.size > 1 else _NO_LIMIT,
+        low, lived = self._position, self._lived
+        full = lived[low] + self._target * self._apart_ms
+        high = int(np.searchsorted(lived, full, side="right")) - 1
+        high = min(max(high, low + 1), low + self._most_series, self._ids.size)
+        self._position = high
+        return PlannedRun(
+            low,
+            self._ids[low:high],
+            int(self._first[low:high].min()),
+            int(self._last[low:high].max()),
+            int((lived[high] - lived[low]) / self._apart_ms),
+            2 * self._target if high - low > 1 else _NO_LIMIT,
         )
-        self._position += wanted.size
-        return run
 
-    def begin_again(self, run: Run) -> None:
+    def begin_again(self, run: PlannedRun) -> None:
         """Take *run*, which has too many samples, and all after it back, to be made smaller."""
-        self._position, self._per_series = run.position, self._per_series * 4
+        self._position, self._apart_ms = run.position, self._apart_ms / 4
 
-    def complete(self, run: Run, samples: int) -> None:
+    def complete(self, run: PlannedRun, samples: int) -> None:
         """Take note that *run* has so many *samples*."""
-        self._per_series = max(1.0, samples / run.wanted.size)
-        self._spacing.learn(run.wanted, self._span_ms, self._per_series)
+        if samples:
+            low, high = run.position, run.position + run.wanted.size
+            apart_ms = float(self._lived[high] - self._lived[low]) / samples
+            self._apart_ms = self._spacing.learn(run.wanted, apart_ms)
 
 
 class SampleReader:
     """Reads samples from the table; safe to use from many threads at once."""
 
-    def __init__(self, pool: Pool, spacing: Spacing) -> None:
-        self._pool, self._spacing = pool, spacing
+    def __init__(self, pool: Pool, spacing: Spacing, lives: Callable[[], Lifetimes]) -> None:
+        self._pool, self._spacing, self._lives = pool, spacing, lives
 
     def runs(
         self, ids: Ids, start_ms: int, end_ms: int, budget: Budget, *, counted: bool = True
@@ -136,20 +162,22 @@ class SampleReader:
         start_ms, end_ms = max(start_ms, -1), max(min(end_ms, END_MS), -1)
         readers = ThreadPoolExecutor(_READERS)
 
-        def read(window: tuple[int, int], run: Run, limit: int) -> list[Stretches]:
+        def read(window: tuple[int, int], run: PlannedRun, limit: int) -> list[Stretches]:
             statement = sql.samples_of(run.wanted, *window, limit)
             answer = self._pool.read(statement, budget, _THREADS)
             return [Stretches.of(block) for block in sample_blocks(answer)]
 
-        def begin(run: Run, parts: int) -> Begun:
-            count = min(-(-run.thought // _STATEMENT_SAMPLES), _MOST_STATEMENTS)
-            windows = _windows(start_ms, end_ms, max(parts, count))
+        def begin(run: PlannedRun, parts: int) -> Begun:
+            if run.first_ms > run.last_ms:
+                return run.limit, []
+            count = min(-(-run.guess // _STATEMENT_SAMPLES), _MOST_STATEMENTS)
+            windows = _windows(run.first_ms - 1, run.last_ms, max(parts, count))
             limit = run.limit // len(windows)
             return limit, [readers.submit(read, window, run, limit) for window in windows]
 
         done = 0
         try:
-            plan, parts = self._plan(ids, end_ms - start_ms)
+            plan, parts = self._plan(ids, *self._lives().within(ids, start_ms + 1, end_ms))
             for run, stretches in _in_turn(plan, partial(begin, parts=parts)):
                 whole = assembled(run.position, run.wanted, stretches)
                 stretches.clear()  # the engine's memory is needed for the next ones
@@ -161,20 +189,23 @@ class SampleReader:
             if done >= _MANY_SAMPLES:
                 release_memory()
 
-    def _plan(self, ids: Ids, span_ms: int) -> tuple[RunPlan, int]:
+    def _plan(self, ids: Ids, first: Ints, last: Ints) -> tuple[RunPlan, int]:
         """Return the runs, and in how many parts each is to be read at least."""
-        thought = self._spacing.samples(ids, span_ms) * ids.size
+        guess = float(_lived(first, last).sum()) / self._spacing.milliseconds(ids)
+        span_ms = max(int(last.max()) - int(first.min()), 0)
         most = min(span_ms // _KEY_MS * _KEY_SAMPLES, _MOST_SAMPLES)
-        alone = thought <= max(most, _READERS * _STATEMENT_SAMPLES)
-        runs = 1 if alone else math.ceil(thought / max(most, _STATEMENT_SAMPLES))
-        target = int(max(thought / runs, _FEWEST_SAMPLES)) + 1
-        plan = RunPlan(ids, span_ms, self._spacing, target=target, most_series=_RUN_SERIES)
-        return plan, _READERS if alone and thought > 2 * _FEWEST_SAMPLES else 1
+        alone = guess <= max(most, _READERS * _STATEMENT_SAMPLES)
+        runs = 1 if alone else math.ceil(guess / max(most, _STATEMENT_SAMPLES))
+        target = int(max(guess / runs, _FEWEST_SAMPLES)) + 1
+        plan = RunPlan(ids, first, last, self._spacing, target=target, most_series=_RUN_SERIES)
+        return plan, _READERS if alone and guess > 2 * _FEWEST_SAMPLES else 1
 
 
-def _in_turn(plan: RunPlan, begin: Callable[[Run], Begun]) -> Iterator[tuple[Run, list[Stretches]]]:
+def _in_turn(
+    plan: RunPlan, begin: Callable[[PlannedRun], Begun]
+) -> Iterator[tuple[PlannedRun, list[Stretches]]]:
     """Yield the runs of *plan* in order; the next ones are being read meanwhile."""
-    begun: deque[tuple[Run, Begun]] = deque()
+    begun: deque[tuple[PlannedRun, Begun]] = deque()
 
     def read_ahead() -> None:
         while sum(len(reading) for _, (_, reading) in begun) < _READERS and not plan.at_end:
@@ -201,8 +232,13 @@ def _collected(reading: list[Future[list[Stretches]]]) -> tuple[list[Stretches],
     """Return what all statements gave, and the most rows that one of them did; keep none."""
     answers = [answer.result() for answer in reading]
     reading.clear()
-    largest = max(sum(len(part.block) for part in answer) for answer in answers)
+    largest = max((sum(len(part.block) for part in answer) for answer in answers), default=0)
     return [part for answer in answers for part in answer], largest
+
+
+def _lived(first: Ints, last: Ints) -> Floats:
+    """Return for how long each series may have samples, in ms; one sample lasts a little, too."""
+    return np.maximum(last.astype(np.float64) - first + _LEAST_LIVED_MS, 0.0)
 
 
 def _windows(start_ms: int, end_ms: int, count: int) -> list[tuple[int, int]]:

@@ -11,6 +11,7 @@ from aggregator.store import gridsql, sql
 from aggregator.store.columns import sample_table
 from aggregator.store.grid import Grid
 from aggregator.store.interface import INSTANT, GridCall, GridCells, GridReader, GridSamples
+from aggregator.store.lifetimes import Lifetimes
 from aggregator.store.memory import MemoryStore
 from aggregator.store.pool import Pool
 from aggregator.store.reading import Spacing
@@ -65,7 +66,7 @@ def test_an_older_engine_is_asked_for_what_it_has(tmp_path, monkeypatch, names, 
     had = " union all ".join(f"select '{name}' as function" for name in ("", *names))
     monkeypatch.setattr(gridsql, "FUNCTIONS", had)
     pool = Pool(tmp_path / "chdb")
-    grid = Grid(pool, Spacing())
+    grid = Grid(pool, Spacing(), Lifetimes.empty)
     pool.close()
     assert {name for name in gridsql.ENGINE_NAMES if grid.computes(call(name))} == known
 

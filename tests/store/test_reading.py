@@ -56,7 +56,7 @@ def test_runs_are_complete_and_in_order(chdb_store, ids, monkeypatch, guessed_ms
     monkeypatch.setattr(reading, "_FEWEST_SAMPLES", 5_000)
     monkeypatch.setattr(reading, "_KEY_SAMPLES", 0)
     spacing = Spacing()
-    spacing.learn(ids, guessed_ms, 1.0)
+    spacing.learn(ids, guessed_ms)
     monkeypatch.setattr(chdb_store._samples, "_spacing", spacing)
     budget = Budget()
     block, count = read(chdb_store, ids, budget)
@@ -86,16 +86,49 @@ def test_a_query_that_stops_leaves_nothing_running(chdb_store, ids, monkeypatch)
 
 def test_all_time_takes_few_statements(chdb_store, ids, monkeypatch):
     """However many samples a series might have from 1970 to 2149, were they a second apart."""
-    spacing, statements = Spacing(), []
-    spacing.learn(ids, 1_000, 1.0)
+    spacing, answers = Spacing(), counted(chdb_store, monkeypatch)
+    spacing.learn(ids, 1_000)
     monkeypatch.setattr(chdb_store._samples, "_spacing", spacing)
-    answer = chdb_store._pool.read
-
-    def counted(statement: Statement, budget: Budget, threads: int) -> pa.Table:
-        statements.append(statement)
-        return answer(statement, budget, threads)
-
-    monkeypatch.setattr(chdb_store._pool, "read", counted)
     runs = chdb_store._samples.runs(ids, -1, 1 << 53, Budget())
     assert_complete(SampleBlock.concat([as_block(ids, run) for run in runs]), ids)
-    assert len(statements) < 50
+    assert len(answers) < 50
+
+
+def test_nothing_is_read_twice_where_series_followed_each_other(chdb_store, monkeypatch):
+    """A run of them has all its samples in a part of the window, which is where it is read."""
+    monkeypatch.setattr(reading, "_STATEMENT_SAMPLES", 1_000)
+    monkeypatch.setattr(reading, "_FEWEST_SAMPLES", 1_000)
+    monkeypatch.setattr(reading, "_KEY_SAMPLES", 0)
+    rows = [
+        (labels(name="m", k=f"{day:02}-{k}"), T0 + day * 24 * HOUR + second * 10_000, 1.0)
+        for day in range(20)
+        for k in range(4)
+        for second in range(100)
+    ]
+    write(chdb_store, rows)
+    ids = np.sort(chdb_store.series_ids([dict(series) for series, _, _ in rows[::100]]))
+    answers = counted(chdb_store, monkeypatch)
+    runs = list(chdb_store._samples.runs(ids, T0 - 100 * HOUR, T0 + 1_000 * HOUR, Budget()))
+    assert sum(run.times.size for run in runs) == sum(answers) == len(rows)
+
+
+def test_series_that_do_not_live_in_the_window_have_no_samples(chdb_store, ids, monkeypatch):
+    """Nor have unknown ones; nobody has to ask the table, and every series has its place."""
+    answers = counted(chdb_store, monkeypatch)
+    for wanted, start in ((ids, T0 + 7 * HOUR), (ids + np.uint32(1 << 20), T0 - 1)):
+        runs = list(chdb_store._samples.runs(wanted, start, T0 + 9 * HOUR, Budget()))
+        assert [(run.first_row, run.count, run.times.size) for run in runs] == [(0, ids.size, 0)]
+    assert answers == []
+
+
+def counted(store, monkeypatch) -> list[int]:
+    """Return where the number of rows of every answer from the table will be put."""
+    rows, read = [], store._pool.read
+
+    def reading_on(statement: Statement, budget: Budget, threads: int) -> pa.Table:
+        answer = read(statement, budget, threads)
+        rows.append(answer.num_rows)
+        return answer
+
+    monkeypatch.setattr(store._pool, "read", reading_on)
+    return rows
