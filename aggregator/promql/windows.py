@@ -34,9 +34,10 @@ class Windows:
     """The window of each series (n of them) at each step (T of them), as positions of samples.
 
     The window of series k at step t is `samples.times[lo[k, t]:hi[k, t]]`, the samples in
-    `(ends[t] - range_ms, ends[t]]`; `samples` holds no stale markers. `ends` (ms, `[T]`, none
-    before the one before it) is the evaluation time `at` (ms, `[T]`) less the offset, or what `@`
-    says. The rows `timed` stand for all in whatever depends on the times of samples only.
+    `(ends[t] - range_ms, ends[t]]`; `samples` holds no stale markers. `ends` (ms, `[T]`, never
+    falling) is the evaluation time `at` (ms, `[T]`) less the offset, or what `@` says. What depends
+    on sample times only need be computed of the rows `timed` of `lo` and `hi`: the first one if all
+    series have samples at the same times, else all.
     """
 
     samples: SeriesSamples
