@@ -20,6 +20,8 @@ from aggregator.api.sending import PART_BYTES, Answer
 # A query string can carry a query.
 MAX_HEAD_BYTES: Final = 128 * 1024
 _WHOLE: Final = frozenset({"GET", "POST"})  # HEAD, too, gets a part of an answer only
+_WHOLE_BYTES: Final = 32 * 1024  # of a body that is waited for
+_REST_SECONDS: Final = 0.05
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
 
 
@@ -31,8 +33,8 @@ class BoundedProtocol(HttpToolsProtocol):
     Cuts off a client that does not read: an answer comes in parts of 256 KiB, and each must be
     taken within the same time.
 
-    What came as a whole and is answered without waiting is written here, head and body at once:
-    a task, its events and two messages would cost more than most of these answers.
+    A request that is here as a whole and needs no waiting is answered here, head and body in one
+    write: a task, its events and two messages would cost more than most of these answers.
     """
 
     patience_seconds = 10.0
@@ -44,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._held: RequestResponseCycle | None = None
+        self._rest: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own narrowing
         """Begin to wait for the first head."""
@@ -54,15 +57,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """Wait for nothing any more."""
         self._settle()
         self._read()
+        self._go_on()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse *data*, and look at what is still owed after it."""
         within_head = self._in_head
         super().data_received(data)
-        held, self._held = self._held, None
-        if held is not None and not self.transport.is_closing():
-            self._answer(held)
+        if self._held is not None:
+            self._hold(self._held)
         if within_head and self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
@@ -100,6 +103,22 @@ class BoundedProtocol(HttpToolsProtocol):
             self._held = cycle
         else:
             super()._start_asgi_task(cycle, app)
+
+    def _hold(self, cycle: RequestResponseCycle) -> None:
+        """Wait a moment for the rest of a body; many clients send it in a packet of its own."""
+        awaited = cycle.more_body and not cycle.waiting_for_100_continue
+        if not awaited or len(cycle.body) > _WHOLE_BYTES:
+            self._go_on()
+        elif self._rest is None:
+            self._rest = self.loop.call_later(_REST_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        held, self._held = self._held, None
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        if held is not None and not self.transport.is_closing():
+            self._answer(held)
 
     def _answer(self, cycle: RequestResponseCycle) -> None:
         """Answer a request at once if that is possible, else let ASGI do it."""

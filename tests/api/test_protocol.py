@@ -132,6 +132,19 @@ def test_a_body_in_pieces(echoing):
             assert _answers(client, 1) == [(200, b"hello|3")]
 
 
+def test_a_slow_body(echoing):
+    """A body that takes its time is waited for."""
+    sent = _request(b"/echo", b"hello")
+    with _connect(echoing) as client:
+        client.sendall(sent[:-2])
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        client.settimeout(10)
+        client.sendall(sent[-2:])
+        assert _answers(client, 1) == [(200, b"hello|")]
+
+
 def test_pipelined_requests(echoing):
     """Answers come in the order of the requests, whichever of them are made at once."""
     paths = [b"/echo?size=%d" % number for number in range(6)]
