@@ -134,7 +134,7 @@ class GridReader(Protocol):
         ...
 
     def cells(self, call: GridCall, ids: Ids, budget: Budget) -> Iterator[GridCells | GridSamples]:
-        """Yield what *call* gives for *ids* (ascending), some thousand at a time.
+        """Yield what *call* gives for *ids* (ascending, not empty), some thousand at a time.
 
         Series without samples may be left out.
         """

@@ -127,7 +127,10 @@ class Basis:
 
 
 class Selections:
-    """The selections that were asked for last, at most `TOTAL_BYTES` of them."""
+    """The selections that were asked for last, at most `TOTAL_BYTES` of them.
+
+    What they come to know of their texts is not counted: it is at most twice as much again.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
