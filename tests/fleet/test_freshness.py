@@ -117,6 +117,47 @@ def test_warnings_follow_what_changes(database: Database):
     assert fleet.freshness.warnings(later, NOW + 65_001) == ()
 
 
+def test_warnings_follow_what_is_forgotten(database: Database):
+    """A clock set back, gaps that retention passed, and failures of a cluster that left."""
+    fleet = Fleet(database)
+    fleet.fresh("a")
+    assert fleet.warnings("fleet:nodes_ready") == ()
+    fleet.marks.cap(NOW - 3_600_000)
+    assert "is late" in fleet.warnings("fleet:nodes_ready")[0]
+    fleet.fresh("a", age_ms=0)
+    fleet.gaps.record("a", [("fleet:nodes", NOW - 9_000, NOW)], "refused", NOW)
+    assert "has a gap" in fleet.warnings("fleet:nodes_ready")[0]
+    fleet.gaps.forget(before_ms=NOW)
+    assert fleet.warnings("fleet:nodes_ready") == ()
+    fleet.fails("a", 3)
+    assert "unreachable" in fleet.warnings("fleet:nodes_ready", end_ms=NOW + 1)[0]
+    fleet.health.forget("a")
+    assert fleet.warnings("fleet:nodes_ready", end_ms=NOW + 1) == ()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_warnings_follow_time(database: Database, order: int):
+    """An open breaker, maintenance and the age of answers end when they end, also backwards."""
+    fleet = Fleet(database, maintenance=MAINTENANCE)
+    begin, end = NOW - 3_600_000, NOW + 3_600_000
+    fleet.marks.advance("a", begin - 700_000, with_data=["fleet:nodes"])
+    fleet.fails("a", 1, open_until_ms=end + 5_000)
+    fleet.marks.advance("a", end - 60_000, with_data=(), without=["fleet:nodes"])
+    said = {
+        begin - 1: "unreachable",
+        begin: "",
+        end - 1: "",
+        end: "unreachable",
+        end + 4_999: "unreachable",
+        end + 5_000: "missing",
+        end + 5_001: "late",
+    }
+    for now_ms, state in list(said.items())[::order]:
+        read = Read(parse_selector("fleet:nodes_ready"), now_ms - 60_000, now_ms)
+        lines = fleet.freshness.warnings([read], now_ms)
+        assert [f"fleet:nodes is {state}," in line for line in lines] == [True] * bool(state)
+
+
 def test_never(database: Database):
     """A subject without any data since the cluster was registered is never, and not expected."""
     fleet = Fleet(database)

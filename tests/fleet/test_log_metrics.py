@@ -101,6 +101,11 @@ def test_queries_warn_of_clusters_with_a_loki_alone(fleet: Fleet) -> None:
     now_ms = T0 + 20 * MINUTE
     [line] = fleet.freshness.warnings([Read(PANICS, T0, now_ms)], now_ms)
     assert line.startswith("cluster a (eu): log metrics is late, no data since ")
+    for _ in range(3):
+        outcome = Outcome(T0, answered=False, error="it is down", kind="refused")
+        fleet.freshness.logs.health.ended("a", outcome, None)
+    [line] = fleet.freshness.warnings([Read(PANICS, T0, now_ms)], now_ms)
+    assert "log metrics is unreachable" in line
 
 
 def test_a_lost_loki_leaves_its_cluster_reachable(fleet: Fleet) -> None:

@@ -185,6 +185,8 @@ def test_falling_counts_are_repaired_and_noted():
     quiet = Annotations()
     assert one("histogram_quantile", rounding, [0.5], annotations=quiet) == [1.0]
     assert not quiet.infos
+    rising = vector(buckets({"1": [10], "2": [10], "+Inf": [10 + 1e-13]}))
+    assert one("histogram_quantile", rising, [1.0], annotations=quiet) == [1.0]
 
 
 def test_many_steps_are_looked_through_in_blocks():
