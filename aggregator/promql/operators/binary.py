@@ -73,7 +73,8 @@ class _Operation:
         many, one = self.sides.many, self.sides.one
         many_rows, one_rows = self.sides.pairs()
         self.budget.spend_bytes(many_rows.size * many.values.shape[1] * 10)
-        whole = many_rows.size == len(many.series)
+        # each row once; where a group has several on the one side, rows come more than once
+        whole = self.sides.one_groups.are_rows and many_rows.size == len(many.series)
         values = many.values if whole else many.values[many_rows]
         present = many.present if whole else many.present[many_rows]
         return self._results(
