@@ -27,9 +27,8 @@ def label_objects(table: LabelTable, opening: bytes, closing: bytes) -> list[byt
     if values and table.codes.all():  # nowhere is a label absent: all objects have one form
         keys = b",".join([_verbatim(orjson.dumps(name)) + b':"%b"' for name in names])
         form = _verbatim(opening) + b"{" + keys + b"}" + _verbatim(closing)
-        # within a value a quote has a backslash in front
-        quoted = iter(orjson.dumps(values)[2:-2].split(b'","'))
-        return [form % row for row in zip(*[quoted] * len(names), strict=True)]
+        escaped = iter(_escaped(values))
+        return [form % row for row in zip(*[escaped] * len(names), strict=True)]
     rows = iter(values)
     return [
         opening
@@ -37,6 +36,14 @@ def label_objects(table: LabelTable, opening: bytes, closing: bytes) -> list[byt
         + closing
         for row in zip(*[rows] * len(names), strict=True)
     ]
+
+
+def _escaped(values: list[str]) -> list[bytes]:
+    """Return *values* as JSON strings without their quotes."""
+    dump = orjson.dumps(values)
+    if b"\\" in dump:  # a quote within a value could be taken for its end
+        return [orjson.dumps(value)[1:-1] for value in values]
+    return dump[2:-2].split(b'","')
 
 
 def _verbatim(text: bytes) -> bytes:

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aggregator.api import encode
-from aggregator.api.labelsets import label_sets
+from aggregator.api.labelsets import label_objects, label_sets
 from aggregator.errors import QueryExecutionError
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable, Strings
@@ -154,6 +154,22 @@ def test_many_values_cross_the_blocks():
     matrix = _matrix([{"a": str(i)} for i in range(3)], values, np.ones((3, 50_000), bool))
     series = orjson.loads(_json(matrix, 1_000 * np.arange(50_000)))
     assert [[float(text) for _, text in each["values"]] for each in series] == values.tolist()
+
+
+ODD = ['"', "\\", ",", '","', "%", "%b", "%%", "\n", "\x00", "\x7f", "ä", "😀", "{", "}", ":", "a"]
+TEXT = st.lists(st.sampled_from(ODD), min_size=1, max_size=6).map("".join)
+NAMES = st.lists(TEXT, min_size=1, max_size=4, unique=True)
+
+
+@settings(deadline=None)
+@example([{"a": '",', "b": "x"}])
+@given(NAMES.flatmap(lambda names: st.lists(st.fixed_dictionaries(dict.fromkeys(names, TEXT)))))
+def test_every_label_comes_back(labels):
+    """Whatever a cluster writes into labels that all its series have, it stays within them."""
+    table = LabelTable.from_dicts(labels, Strings())
+    written = label_objects(table, b"%b", b"%%")
+    assert all(text.startswith(b"%b{") and text.endswith(b"}%%") for text in written)
+    assert [orjson.loads(text[2:-2]) for text in written] == labels
 
 
 def test_label_sets():
