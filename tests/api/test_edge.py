@@ -2,9 +2,14 @@
 
 import socket
 import threading
+from itertools import chain
+from urllib.parse import parse_qsl
 
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from aggregator.api.edge import parameter_pairs
 from aggregator.api.exchange import Access, Reply, Route
 from aggregator.errors import StoreError
 from aggregator.telemetry import render
@@ -123,6 +128,18 @@ def test_bodies(run):
             f"{api.url}/api/v1/clusters?" + "&".join(["a=b"] * 1_001), timeout=10
         )
         assert many.status_code == 400
+
+
+FIELD = st.binary(max_size=5) | st.sampled_from([b"+", b"%", b"%41", b"%c3%a4", b"%c3", b"%zz"])
+BETWEEN = st.sampled_from([b"&", b"=", b";", b"&&", b""])
+
+
+@given(st.lists(st.tuples(FIELD, BETWEEN), max_size=20))
+def test_parameters(parts):
+    """Whatever is sent means what it means to the standard library."""
+    sent = b"".join(chain(*parts))
+    expected = parse_qsl(sent.decode("utf-8", "replace"), keep_blank_values=True)
+    assert parameter_pairs(sent) == expected
 
 
 def test_disconnect_cancels(run):

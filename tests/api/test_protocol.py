@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from aggregator.api.edge import MAX_BODY_BYTES
 from aggregator.api.exchange import Lane, Reach, Reply, Route
 from aggregator.api.protocol import MAX_HEAD_BYTES, BoundedProtocol
 
@@ -51,6 +52,15 @@ def test_slow_second_head(impatient):
         assert _until_closed(client).endswith(b"ok\n")
 
 
+def test_rest_without_a_head(impatient):
+    """Who was answered does not keep the connection with lines that begin no request."""
+    with _connect(impatient) as client:
+        client.sendall(HEAD + b"\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+        client.sendall(b"\r\n")
+        assert _until_closed(client).endswith(b"ok\n")
+
+
 def test_slow_body_of_answered_request(impatient):
     """Who was answered already does not keep the connection by sending its body slowly."""
     with _connect(impatient) as client:
@@ -85,13 +95,17 @@ def _long(request):
     return Reply(b"x" * int(request.first("size")))
 
 
-def _torn(_request):
-    return Reply(b"", headers={"x-name": "a\r\nx-other: b"})
+def _torn(request):
+    return Reply(b"", headers={"x-name": f"a{request.first('end')}x-other: b"})
+
+
+def _sized(request):
+    return Reply(b"%d" % len(request.body))
 
 
 ROUTES = [
     Route(path, handler, "", methods=("GET", "POST"), reach=Reach.SAME, lane=Lane.EVENT_LOOP)
-    for path, handler in (("/echo", _echo), ("/long", _long), ("/torn", _torn))
+    for path, handler in (("/echo", _echo), ("/long", _long), ("/torn", _torn), ("/size", _sized))
 ]
 
 
@@ -105,6 +119,9 @@ def echoing(run):
 def _request(path, body=b"", *headers, version=b"1.1"):
     lines = [b"POST %b HTTP/%b" % (path, version), b"host: localhost", *headers]
     return b"\r\n".join((*lines, b"content-length: %d" % len(body), b"", body))
+
+
+CHUNKED = _request(b"/size").replace(b"content-length: 0", b"transfer-encoding: chunked")
 
 
 def _answers(client, count):
@@ -207,11 +224,64 @@ def test_a_head_only(echoing):
         assert _until_closed(client).count(b"ok\n") == 1
 
 
-def test_torn_header(echoing):
+@pytest.mark.parametrize("end", [b"%0D%0A", b"%0A", b"%0D"])
+def test_torn_header(echoing, end):
     """A header with a line break is never sent."""
     with _connect(echoing) as client:
-        client.sendall(_request(b"/torn"))
+        client.sendall(_request(b"/torn?end=" + end))
         assert b"x-other" not in _until_closed(client)
+
+
+def test_the_body_of_a_get(echoing):
+    """What comes with GET asks for nothing, whether it is answered at once or not."""
+    form = b"content-type: application/x-www-form-urlencoded"
+    sent = _request(b"/echo?size=3", b"size=4", form).replace(b"POST", b"GET")
+    with _connect(echoing) as client:
+        client.sendall(sent + sent)
+        assert _answers(client, 2) == [(200, b"|3"), (200, b"|3")]
+
+
+@pytest.mark.parametrize("size", [2**15, 2**15 + 1, 2**17, 2**20, 2**20 + 1])
+def test_sizes_of_bodies(echoing, size):
+    """A body is taken up to its limit, in one piece or in many, and the next request after it."""
+    sent = _request(b"/size", b"x" * size)
+    chunk = b"%x\r\n%b\r\n" % (size // 64, b"x" * (size // 64))
+    rest = b"%x\r\n%b\r\n" % (1, b"x") * (size % 64)
+    chunked = CHUNKED + chunk * 64 + rest + b"0\r\n\r\n"
+    expected = 413 if size > MAX_BODY_BYTES else 200
+    with _connect(echoing) as client:
+        for each in (sent, chunked):
+            client.sendall(each + _request(b"/echo"))
+            (status, body), after = _answers(client, 2)
+            assert (status, after) == (expected, (200, b"|"))
+            assert status == 413 or int(body) == size
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_trailers_are_no_headers(run, pieces):
+    """What follows a body says nothing of who asks: a proxy looks at the head only."""
+    end = b"0\r\nauthorization: Bearer planted\r\n\r\n"
+    with run(ROUTES, tokens=[{"name": "one", "token": "planted"}]) as api, _connect(api) as client:
+        for sent in [CHUNKED + end] if pieces == 1 else [CHUNKED, end]:
+            client.sendall(sent)
+        assert [status for status, _ in _answers(client, 1)] == [401]
+
+
+@pytest.mark.parametrize("part", [b"x-a: b\r\n", b"x"])
+def test_endless_trailers(echoing, part):
+    """Trailers that do not end are refused before they fill the memory."""
+    broken = pytest.raises(OSError, match=r"reset|[Bb]roken pipe")
+    with _connect(echoing) as client, broken:
+        client.sendall(CHUNKED + b"0\r\n" + part * 2**22)
+
+
+@pytest.mark.parametrize("target", [b"http://[:::", b"http://localhost"])
+def test_no_target(run, caplog, target):
+    """A target that is none is refused, and is no failure of ours."""
+    with run() as api, _connect(api) as client:
+        client.sendall(b"GET %b HTTP/1.1\r\nhost: localhost\r\n\r\n" % target)
+        assert _until_closed(client).startswith(b"HTTP/1.1 400 ")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_patience_between_requests(run, monkeypatch):
