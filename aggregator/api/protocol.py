@@ -22,6 +22,7 @@ MAX_HEAD_BYTES: Final = 128 * 1024
 _AT_ONCE: Final = frozenset({"GET", "POST"})  # HEAD would have to be answered without the body
 _WHOLE_BYTES: Final = 32 * 1024  # a longer body goes the way of ASGI, which knows the limits
 _REST_SECONDS: Final = 0.05  # how long a request is held for the rest of its body
+_MAX_QUEUED: Final = 100  # requests of a connection that wait for the answer to an earlier one
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
 
 
@@ -30,7 +31,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     That is the rest of a head, from the opening of the connection or from its first byte, the rest
     of a body that was answered already, and a head after anything that is none. Between requests
-    uvicorn's own patience holds. Cuts off a client that sends too much that is no body.
+    uvicorn's own patience holds. Cuts off a client that sends too much that is no body,
+    or too many requests before it has the answer to the first.
     Cuts off a client that does not read: an answer comes in parts of 256 KiB, and each must be
     taken within the same time.
 
@@ -95,6 +97,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take the head as it is now: complete."""
         self._in_head = False
         self._settle()
+        if len(self.pipeline) == _MAX_QUEUED:  # uvicorn goes on reading after each answer
+            self.transport.close()
+        if self.transport.is_closing():
+            return
         self._may_hold = True
         super().on_headers_complete()
         self._may_hold = False

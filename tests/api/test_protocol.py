@@ -176,6 +176,13 @@ def test_pipelined_requests(echoing):
     ]
 
 
+def test_too_many_pipelined_requests(echoing):
+    """Who sends requests without end, whatever becomes of them, does not fill the memory."""
+    with _connect(echoing) as client:
+        client.sendall(_request(b"/echo") * 2_000)
+        assert _until_closed(client).count(b"HTTP/1.1") < 2_000
+
+
 def test_long_answers(echoing):
     """An answer of any length comes as a whole, and the connection stays."""
     with _connect(echoing) as client:
