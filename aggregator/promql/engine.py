@@ -81,17 +81,15 @@ class Engine:
         context = self._context(query, steps, budget, lookback_ms, scope)
         match unwrap(plan):
             case StringLiteral(value=text):
-                result = QueryResult(ResultKind.STRING, context.steps, text=text)
+                return _result(ResultKind.STRING, context, text=text)
             case MatrixSelector() | Subquery() as ranged:
                 ranges = _samples(evaluate_range(ranged, context), budget)
                 ranges = ranges.take(label_order(ranges.labels))
-                result = QueryResult(ResultKind.MATRIX, context.steps, ranges=ranges)
+                return _result(ResultKind.MATRIX, context, ranges=ranges)
             case _:
                 scalar = value_type(plan) is ValueType.SCALAR
                 kind = ResultKind.SCALAR if scalar else ResultKind.VECTOR
-                matrix = _finished(evaluate(plan, context))
-                result = QueryResult(kind, context.steps, matrix)
-        return _annotated(result, context)
+                return _result(kind, context, _finished(evaluate(plan, context)))
 
     def range(
         self,
@@ -119,7 +117,7 @@ class Engine:
         matrix = _finished(evaluate(plan, context))
         if len(matrix.series) > 1:
             matrix = take(matrix, label_order(matrix.series))
-        return _annotated(QueryResult(ResultKind.MATRIX, steps, matrix), context)
+        return _result(ResultKind.MATRIX, context, matrix)
 
     def samples_per_step(
         self,
@@ -170,14 +168,17 @@ def _cached_plan(query: str, times: QueryTimes | None) -> Node:
     return rewrite(parse(query, times))
 
 
-def _annotated(result: QueryResult, context: Context) -> QueryResult:
-    annotations = context.annotations
-    return replace(
-        result,
-        warnings=annotations.warnings,
-        infos=annotations.infos,
-        reads=tuple(context.reads),
-    )
+def _result(
+    kind: ResultKind,
+    context: Context,
+    matrix: StepMatrix | None = None,
+    *,
+    ranges: RangeSamples | None = None,
+    text: str = "",
+) -> QueryResult:
+    """Return what was evaluated, with what there is to say of it."""
+    said, reads = context.annotations, tuple(context.reads)
+    return QueryResult(kind, context.steps, matrix, ranges, text, said.warnings, said.infos, reads)
 
 
 def _finished(matrix: StepMatrix) -> StepMatrix:

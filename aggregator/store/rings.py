@@ -157,13 +157,13 @@ class Rings:
     def last(self, rows: Ints, start_ms: int, end_ms: int) -> Run:
         """Return the newest held sample in (start_ms, end_ms] of each row."""
         newest, held = self.newest[rows], self.held[rows]
-        start, size, at = self._geometry(rows)
         if newest.size and newest.max() <= end_ms:  # mostly the newest of all is wanted
-            cells, times = _back(start, size, at, 0), newest
-            there = (held > 0) & (newest > start_ms)
+            at = self._at[rows]
+            cells = self._start[rows] + (np.where(at == 0, self._size[rows], at) - 1)
+            there, times = (held > 0) & (newest > start_ms), newest
         else:
             back = self.later(rows, end_ms)
-            cells = _back(start, size, at, back)
+            cells = _back(*self._geometry(rows), back)
             times = newest - (newest.astype(np.uint32) - self._arena.times[cells])
             there = (back < held) & (times > start_ms)
         if not there.all():
@@ -303,7 +303,7 @@ def _bounded(run: Run) -> tuple[Run, Ints]:
     return Run(counts, run.times[kept], run.values[kept]), lost
 
 
-def _back(start: Ints, size: Ints, at: Ints, back: Ints | int) -> Ints:
+def _back(start: Ints, size: Ints, at: Ints, back: Ints) -> Ints:
     """Return the cell of the sample *back* places before the newest."""
     place = at - 1 - back
     return start + np.where(place < 0, place + size, place)
