@@ -60,7 +60,8 @@ class Dataset:
 def random_dataset(seed: int) -> Dataset:
     """Return gauges, counters with resets, sparse and wild series, an info metric, histograms.
 
-    The samples of `even_total` have the same times in all series.
+    The samples of `even_total` have the same times in all series. Those of `restarted` by one job
+    and inst follow one another, as pods do.
     """
     generator = np.random.default_rng(seed)
     data = Dataset()
@@ -88,7 +89,19 @@ def random_dataset(seed: int) -> Dataset:
     for job in ("a", "b"):
         _add_histogram(data, job, generator)
     _add_even_counters(data, generator)
+    _add_restarted(data, generator)
     return data
+
+
+def _add_restarted(data: Dataset, generator: np.random.Generator) -> None:
+    times = START_MS + np.arange(SPAN_MS // 15_000) * 15_000
+    for job, inst in itertools.product("ab", "123"):
+        restarts = np.sort(generator.choice(np.arange(2, times.size - 2), 3, replace=False))
+        for pod, lived in enumerate(np.split(times, restarts)):
+            values = generator.integers(1, 9, lived.size).astype(np.float64)
+            values[-1] = STALE
+            labels = {"job": job, "inst": inst, "pod": f"p{pod}"}
+            data.add({"__name__": "restarted", **labels}, lived, values)
 
 
 def _add_even_counters(data: Dataset, generator: np.random.Generator) -> None:

@@ -261,6 +261,7 @@ class Writer:
         if operator in COMPARISONS and self._random.random() < 0.5:
             operator += " bool"
         sets = self._one(SETS)
+        restarted = f"restarted{self._one(MATCHERS)}{self._one(MODIFIERS)}"
         forms = (
             f"({vector}) {operator} on (inst) group_left (version) info",
             f"info {operator} on (inst) group_right (version) ({vector})",
@@ -272,6 +273,11 @@ class Writer:
             f"({vector}) {sets} on (inst) info{{version!='v2'}}",
             f"({vector}) {sets} ignoring (inst) min by (job) ({other})",
             f"({vector}) {sets} on () vector({self.scalar()})",
+            f"({vector}) {operator} on (inst, job) {restarted}",
+            f"({vector}) {operator} on (inst, job) group_left (pod) {restarted}",
+            f"{restarted} {operator} on (job, inst) group_left () ({vector})",
+            f"{restarted} {operator} ignoring (pod) group_left () {self.plain()}",
+            f"{restarted} {sets} on (job, inst) ({vector})",
             f"sum by (job) ({vector}) {operator} sum by (job) ({other})",
             f"sum ({vector}) {operator} vector({self.scalar()})",
         )
