@@ -95,8 +95,11 @@ def random_dataset(seed: int) -> Dataset:
 
 def _add_restarted(data: Dataset, generator: np.random.Generator) -> None:
     times = START_MS + np.arange(SPAN_MS // 15_000) * 15_000
-    for job, inst in itertools.product("ab", "123"):
-        restarts = np.sort(generator.choice(np.arange(2, times.size - 2), 3, replace=False))
+    # as many pods as there are series of a gauge, but not one for each
+    for (job, inst), pods in zip(itertools.product("ab", "123"), (2, 0, 1, 3, 0, 0), strict=True):
+        if not pods:
+            continue
+        restarts = np.sort(generator.choice(np.arange(2, times.size - 2), pods - 1, replace=False))
         for pod, lived in enumerate(np.split(times, restarts)):
             values = generator.integers(1, 9, lived.size).astype(np.float64)
             values[-1] = STALE

@@ -261,7 +261,7 @@ class Writer:
         if operator in COMPARISONS and self._random.random() < 0.5:
             operator += " bool"
         sets = self._one(SETS)
-        restarted = f"restarted{self._one(MATCHERS)}{self._one(MODIFIERS)}"
+        restarted = f"restarted{self._one(MODIFIERS)}"
         forms = (
             f"({vector}) {operator} on (inst) group_left (version) info",
             f"info {operator} on (inst) group_right (version) ({vector})",
