@@ -22,10 +22,11 @@ Rows d, e and f: Debian's Prometheus 2.42 with `--storage.tsdb.retention.time=60
 write receiver, else its defaults; Debian's VictoriaMetrics 1.79 with `-search.disableCache` and
 `nocache=1`, limits of a million series raised. All hold the same samples, answer over HTTP on
 loopback in interleaved rounds, and must answer alike before anything is measured: ours and
-Prometheus to 10⁻⁶, VictoriaMetrics to 5 % (its functions do not extrapolate). Each is asked twice
-in its turn, after a pause of 0.1 s, and the second time counts; where all take less than 10 ms it
-is the median of nine more. Times are minimum/median, ratios are of medians. In f each client looks at another second, and every time at another one: ranges are aligned to steps of 30 s
-as Grafana does it, instants and label requests are not.
+Prometheus to 10⁻⁶, VictoriaMetrics to 5 % (its functions do not extrapolate). In its turn each is
+asked for a tenth of a second, once at least, before the time counts; where all take less than 10 ms
+that is the median of nine requests, else of one. Times are minimum/median, ratios are of medians.
+In f each client looks at another second, and every time at another one: ranges are aligned to steps
+of 30 s as Grafana does it, instants and label requests are not.
 
 | bar | size | ours | peer | ratio | bar to meet | memory | result | when, where |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |

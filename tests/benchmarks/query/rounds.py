@@ -11,7 +11,7 @@ from tests.benchmarks.report import Row
 
 RSS_LIMIT_MB = 900
 _ROUNDING = 1e-6
-_PAUSE_SECONDS = 0.1
+_WARMING_SECONDS = 0.1
 _SHORT_MS, _OFTEN = 10.0, 9
 
 
@@ -54,12 +54,15 @@ def compare(compared: list[Side], cases: list[Case], rounds: int) -> list[Timing
 def _turn(side: Side, timing: Timings) -> float:
     """Return how many milliseconds *side* takes, in the state in which a busy server is.
 
-    The sides would not share a machine. So each has a pause in which the one before clears up, and
-    the first request, which brings back what others pushed out of the processor's caches, does not
-    count. Of short ones, which take as long as the machine's own noise, the median counts.
+    The sides would not share a machine. So the requests of the first tenth of a second, one at
+    least, do not count: meanwhile the side before clears up, the machine wakes up, and caches have
+    again what others pushed out. Of short ones, which take as long as the machine's own noise, the
+    median counts.
     """
-    time.sleep(_PAUSE_SECONDS)
+    until = time.perf_counter() + _WARMING_SECONDS
     side.ask(timing.case)
+    while time.perf_counter() < until:
+        side.ask(timing.case)
     return median(side.ask(timing.case)[0] for _ in range(_OFTEN if timing.short else 1))
 
 
