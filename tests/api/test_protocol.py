@@ -1,5 +1,6 @@
 """What a client may owe us of a request, for how long, and what is answered at once."""
 
+import contextlib
 import socket
 
 import pytest
@@ -25,6 +26,14 @@ def _until_closed(client):
     except ConnectionResetError:
         pass
     return received
+
+
+def _send_in_vain(client, data):
+    """Send *data*; the server closes the connection meanwhile, or when it has seen enough."""
+    client.settimeout(BoundedProtocol.patience_seconds / 2)  # that would close it, too
+    with contextlib.suppress(ConnectionError):
+        client.sendall(data)
+    _until_closed(client)
 
 
 @pytest.fixture
@@ -72,9 +81,8 @@ def test_slow_body_of_answered_request(impatient):
 
 def test_endless_head(run):
     """A head that does not end is refused before it fills the memory."""
-    broken = pytest.raises(OSError, match=r"reset|[Bb]roken pipe")
-    with run() as api, _connect(api) as client, broken:
-        client.sendall(HEAD + b"X-Long: " + b"x" * 2**24)
+    with run() as api, _connect(api) as client:
+        _send_in_vain(client, HEAD + b"X-Long: " + b"x" * 2**24)
 
 
 def test_long_head(run):
@@ -277,9 +285,8 @@ def test_trailers_are_no_headers(run, pieces):
 @pytest.mark.parametrize("part", [b"x-a: b\r\n", b"x"])
 def test_endless_trailers(echoing, part):
     """Trailers that do not end are refused before they fill the memory."""
-    broken = pytest.raises(OSError, match=r"reset|[Bb]roken pipe")
-    with _connect(echoing) as client, broken:
-        client.sendall(CHUNKED + b"0\r\n" + part * 2**22)
+    with _connect(echoing) as client:
+        _send_in_vain(client, CHUNKED + b"0\r\n" + part * 2**22)
 
 
 @pytest.mark.parametrize("target", [b"http://[:::", b"http://localhost"])
