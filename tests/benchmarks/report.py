@@ -26,7 +26,7 @@ Prometheus to 10⁻⁶, VictoriaMetrics to 5 % (its functions do not extrapolate
 asked for a tenth of a second, once at least, before the time counts; where all take less than 10 ms
 that is the median of nine requests, else of one. Times are minimum/median, ratios are of medians.
 Where Prometheus takes less than 1 ms, what is measured is the way through HTTP, which costs more in
-Python than in Go: the bar there is 1 ms, whatever the ratio.
+Python than in Go.
 
 In f each client looks at another second, and every time at another one: ranges are aligned to steps
 of 30 s as Grafana does it, instants and label requests are not.
