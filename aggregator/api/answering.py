@@ -106,9 +106,7 @@ class Answering:
     def at_once(self, question: Question) -> Reply | None:
         """Return the answer if it is one of the quick ones, else None; the lane must be idle."""
         kind = question.kind
-        if question.changes or not self._lane.knows(kind):
-            return None
-        if self._asked and question.key in self._asked:
+        if not self._is_quick(question, kind) or (self._asked and question.key in self._asked):
             return None
         return self._lane.run(lambda: self._quick_reply(question, question.request, kind))
 
@@ -133,10 +131,13 @@ class Answering:
                 task.cancel()
             self._leave(work, waiter)
 
+    def _is_quick(self, question: Question, kind: int) -> bool:
+        return not question.changes and self._lane.knows(kind)
+
     def _begun(self, work: _Work) -> _Work:
         """Let *work* wait for its turn, and others join it."""
         self._asked[work.key] = work
-        quick = not work.question.changes and self._lane.knows(work.kind)
+        quick = self._is_quick(work.question, work.kind)
         lane: QuickLane | FairPool = self._lane if quick else self._pool
         job = partial(self._here if quick else self._in_pool, work)
         if not lane.submit(work.question.client, work.question.line, job):

@@ -31,10 +31,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     That is the rest of a head, from the opening of the connection or from its first byte, the rest
     of a body that was answered already, and a head after anything that is none. Between requests
-    uvicorn's own patience holds. Cuts off a client that sends too much that is no body,
-    or too many requests before it has the answer to the first.
-    Cuts off a client that does not read: an answer comes in parts of 256 KiB, and each must be
-    taken within the same time.
+    uvicorn's own patience holds.
+
+    Cuts off a client that sends too much that is no body, that sends too many requests before it
+    has the answer to the first, or that does not read: an answer comes in parts of 256 KiB, and
+    each must be taken within the same time.
 
     A request that is here as a whole and needs no waiting is answered here, head and body in one
     write: a task, its events and two messages would cost more than most of these answers.

@@ -52,21 +52,13 @@ def test_slow_head(impatient, sent):
         assert _until_closed(client) == b""
 
 
-def test_slow_second_head(impatient):
-    """The patience is the same for a later request of a connection."""
+@pytest.mark.parametrize("sent", [b"GET /hea", b"\r\n"])
+def test_slow_second_head(impatient, sent):
+    """The patience is the same for a later request, and for lines that begin none."""
     with _connect(impatient) as client:
         client.sendall(HEAD + b"\r\n")
         assert client.recv(12) == b"HTTP/1.1 200"
-        client.sendall(b"GET /hea")
-        assert _until_closed(client).endswith(b"ok\n")
-
-
-def test_rest_without_a_head(impatient):
-    """Who was answered does not keep the connection with lines that begin no request."""
-    with _connect(impatient) as client:
-        client.sendall(HEAD + b"\r\n")
-        assert client.recv(12) == b"HTTP/1.1 200"
-        client.sendall(b"\r\n")
+        client.sendall(sent)
         assert _until_closed(client).endswith(b"ok\n")
 
 
