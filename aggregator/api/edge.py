@@ -8,6 +8,8 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -16,12 +18,13 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from aggregator.api import errors
 from aggregator.api.answering import Answering, Question, busy
 from aggregator.api.auth import ANONYMOUS, Authenticator
 from aggregator.api.exchange import Access, Caller, Lane, Reach, Reply, Request, RequestError, Route
+from aggregator.api.heads import RequestHead
 from aggregator.api.pool import FairPool
 from aggregator.api.sending import SMALL_BYTES, Answer, Unsent, compressed
 from aggregator.api.settings import ApiSettings, Role
@@ -34,6 +37,17 @@ _BODY_SECONDS = 10.0
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
 _THREADS_PER_YOUNG = 3
+_MAX_CHARACTERS = 200  # of a header that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request on its way to the route that answers it; `path` are the route's parameters."""
+
+    route: Route
+    path: Mapping[str, str]
+    head: RequestHead
+    caller: Caller | None
 
 
 class Edge:
@@ -67,58 +81,58 @@ class Edge:
             self._plain.update({(method, route.path): route for method in route.methods})
 
         async def endpoint(request: fastapi.Request) -> Response:
-            return await self.respond(route, request.scope, request.receive)
+            raise NotImplementedError(f"the gate answers {request.url.path}")
 
         return endpoint
 
-    def find(self, scope: Scope) -> Route | None:
-        """Return the route that answers, and put its parameters into *scope*.
+    def find(self, head: RequestHead, caller: Caller | None) -> Visit | None:
+        """Return who answers, None if nobody does.
 
-        The framework takes longer to find it than most answers take.
+        The framework takes longer to find that out than most answers take.
         """
-        method, path = scope["method"], scope["path"]
-        route = self._plain.get((method, path))
+        route = self._plain.get((head.method, head.path))
         if route is not None:
-            return route
+            return Visit(route, {}, head, caller)
         for pattern, route in self._patterns:
-            found = pattern.match(path)
-            if found is not None and method in route.methods:
-                scope["path_params"] = found.groupdict()
-                return route
+            found = pattern.match(head.path)
+            if found is not None and head.method in route.methods:
+                return Visit(route, found.groupdict(), head, caller)
         return None
 
-    async def respond(self, route: Route, scope: Scope, receive: Receive) -> Response:
+    async def respond(self, visit: Visit, receive: Receive) -> Response:
         """Answer one request. Raises `RequestError`."""
-        self._check_access(route, scope)
-        body = b"" if scope["method"] in _READS else await _body(receive)
-        asked, gzip = _request(scope, body, self._budget()), _accepts_gzip(scope["named_headers"])
-        match route.lane:
+        self._check_access(visit)
+        body = b"" if visit.head.method in _READS else await _body(receive)
+        asked, gzip = _request(visit, body, self._budget()), _accepts_gzip(visit.head)
+        handler = visit.route.handler
+        match visit.route.lane:
             case Lane.EVENT_LOOP:
-                return Answer(compressed(errors.answer(route.handler, asked), gzip=gzip))
+                return Answer(compressed(errors.answer(handler, asked), gzip=gzip))
             case Lane.ASIDE:
                 loop = asyncio.get_running_loop()
-                work = loop.run_in_executor(self._aside, errors.answer, route.handler, asked)
+                work = loop.run_in_executor(self._aside, errors.answer, handler, asked)
                 return Answer(compressed(await work, gzip=gzip))
             case Lane.POOL:
-                question = _question(route, scope, asked, gzip=gzip)
+                question = _question(visit, asked, gzip=gzip)
                 reply = await self._answering.answer(question, receive)
                 return Response(status_code=499) if reply is None else self._sent(question, reply)
 
-    def at_once(self, route: Route, scope: Scope, body: bytes) -> Answer | None:
+    def at_once(self, visit: Visit, body: bytes) -> Answer | None:
         """Answer one request as `respond` would, or return None if that takes waiting.
 
         Raises `RequestError`.
         """
-        if route.lane is Lane.ASIDE or (route.lane is Lane.POOL and not self._answering.idle):
+        lane = visit.route.lane
+        if lane is Lane.ASIDE or (lane is Lane.POOL and not self._answering.idle):
             return None
-        self._check_access(route, scope)
-        body = b"" if scope["method"] in _READS else body
-        gzip = _accepts_gzip(scope["named_headers"])
-        if route.lane is Lane.EVENT_LOOP:
-            asked = _request(scope, body, self._budget())
-            return Answer(compressed(errors.answer(route.handler, asked), gzip=gzip))
-        asked = _request(scope, body, self._answering.quick_budget())
-        question = _question(route, scope, asked, gzip=gzip)
+        self._check_access(visit)
+        body = b"" if visit.head.method in _READS else body
+        gzip = _accepts_gzip(visit.head)
+        if lane is Lane.EVENT_LOOP:
+            asked = _request(visit, body, self._budget())
+            return Answer(compressed(errors.answer(visit.route.handler, asked), gzip=gzip))
+        asked = _request(visit, body, self._answering.quick_budget())
+        question = _question(visit, asked, gzip=gzip)
         reply = self._answering.at_once(question)
         return None if reply is None else self._sent(question, reply)
 
@@ -148,10 +162,10 @@ class Edge:
         app.add_exception_handler(AggregatorError, refused)
         app.add_exception_handler(Exception, refused)
 
-    def _check_access(self, route: Route, scope: Scope) -> None:
-        caller: Caller | None = scope["caller"]
+    def _check_access(self, visit: Visit) -> None:
+        route, caller = visit.route, visit.caller
         if route.access is Access.OPERATOR:
-            self._check_change(caller, scope["named_headers"])
+            self._check_change(caller, visit.head.headers)
         if caller is not None and caller.scope and route.reach is Reach.FLEET:
             raise RequestError(403, "forbidden", "this token sees only the series of its match")
 
@@ -179,25 +193,28 @@ class Edge:
         return Answer(reply, lambda: self._unsent.release(client, size))
 
 
-def _question(route: Route, scope: Scope, asked: Request, *, gzip: bool) -> Question:
-    line = scope["named_headers"].get("x-dashboard-uid", "")[:64]
-    return Question(route, asked, _client(asked.caller, scope), line, gzip)
+def _question(visit: Visit, asked: Request, *, gzip: bool) -> Question:
+    line = visit.head.headers.get("x-dashboard-uid", "")[:64]
+    return Question(visit.route, asked, _client(visit), line, gzip)
 
 
-def _client(caller: Caller | None, scope: Scope) -> str:
+def _client(visit: Visit) -> str:
     """Return who shares turns: callers by name, the anonymous by their address."""
-    address = scope.get("client")
-    if caller is not None and caller.name != ANONYMOUS:
-        return caller.name
-    return address[0] if address else ""
+    caller = visit.caller
+    return visit.head.peer if caller is None or caller.name == ANONYMOUS else caller.name
 
 
-def _request(scope: Scope, body: bytes, budget: Budget) -> Request:
-    headers: Mapping[str, str] = scope["named_headers"]
-    pairs = parameter_pairs(scope["query_string"])
-    if body and headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
+def _request(visit: Visit, body: bytes, budget: Budget) -> Request:
+    head = visit.head
+    pairs = parameter_pairs(head.query) if head.query else []
+    if body and _is_form(head.headers.get("content-type", "")[:_MAX_CHARACTERS]):
         pairs = parameter_pairs(body) + pairs
-    return Request(scope.get("path_params", {}), pairs, body, scope["caller"], budget)
+    return Request(visit.path, pairs, body, visit.caller, budget)
+
+
+@lru_cache(maxsize=64)
+def _is_form(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == _FORM
 
 
 def parameter_pairs(encoded: bytes) -> list[tuple[str, str]]:
@@ -238,9 +255,14 @@ async def _body(receive: Receive) -> bytes:
     return b"".join(chunks)
 
 
-def _accepts_gzip(headers: Mapping[str, str]) -> bool:
-    """Tell whether the Accept-Encoding header names gzip, and not with `q=0`."""
-    for part in headers.get("accept-encoding", "").lower().split(","):
+def _accepts_gzip(head: RequestHead) -> bool:
+    return _names_gzip(head.headers.get("accept-encoding", "")[:_MAX_CHARACTERS])
+
+
+@lru_cache(maxsize=64)
+def _names_gzip(codings: str) -> bool:
+    """Tell whether an Accept-Encoding header names gzip, and not with `q=0`."""
+    for part in codings.lower().split(","):
         coding, _, quality = part.partition(";")
         if coding.strip() == "gzip":
             return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")

@@ -5,22 +5,18 @@ or fill the memory by never ending them, or by never reading what it asked for.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from aggregator.api.gate import Gate
+from aggregator.api.heads import PlainRequest, read
 from aggregator.api.sending import PART_BYTES, Answer
 
 # A query string can carry a query.
 MAX_HEAD_BYTES: Final = 128 * 1024
-_AT_ONCE: Final = frozenset({"GET", "POST"})  # HEAD would have to be answered without the body
-_WHOLE_BYTES: Final = 32 * 1024  # a longer body goes the way of ASGI, which knows the limits
+_WHOLE_BYTES: Final = 32 * 1024  # a longer request goes the way of ASGI, which knows the limits
 _REST_SECONDS: Final = 0.05  # how long a request is held for the rest of its body
 _MAX_QUEUED: Final = 100  # requests of a connection that wait for the answer to an earlier one
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
@@ -37,25 +33,32 @@ class BoundedProtocol(HttpToolsProtocol):
     has the answer to the first, or that does not read: an answer comes in parts of 256 KiB, and
     each must be taken within the same time.
 
-    A request that is here as a whole and needs no waiting is answered here, head and body in one
-    write: a task, its events and two messages would cost more than most of these answers.
+    A plain request that is here as a whole and needs no waiting is answered here, head and body in
+    one write: to parse it anew, a task, its events and two messages would cost more than most of
+    these answers. Many clients send a body in a packet of its own, so it is held for a moment.
     """
 
     patience_seconds = 10.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  uvicorn's own, passed on
         super().__init__(*args, **kwargs)
-        self._in_head, self._may_hold = True, False
+        self._gate = cast("Gate", self.app)
+        self._peer = ""
+        self._in_head = True
         self._begun = False  # a request in what is being parsed
         self._framing_bytes = 0  # of a request: its head, chunk sizes and trailers
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
-        self._held: RequestResponseCycle | None = None
+        self._active = 0.0  # when something came last
+        self._untouched = True  # by uvicorn's parser
+        self._held: tuple[PlainRequest, bytes] | None = None  # what lacks a part of its body
         self._rest: asyncio.TimerHandle | None = None
+        self._made: Answer | None = None  # for the request that is being parsed
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own narrowing
         """Begin to wait for the first head."""
         super().connection_made(transport)
+        self._peer = self.client[0] if self.client else ""
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -66,22 +69,26 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse *data*, answer what that completes, and look at what is still owed after it."""
-        self._begun = False
-        super().data_received(data)
-        if not self._begun:
-            self._framing_bytes += len(data)
-            if self._framing_bytes > MAX_HEAD_BYTES:
-                if self._in_head:
-                    self.transport.write(_TOO_LARGE)
-                self.transport.close()
-        if self.transport.is_closing():
-            return
+        """Answer a request at once, or parse *data* and look at what is still owed after it."""
+        self._active = self.loop.time()
         if self._held is not None:
-            self._hold(self._held)
-        is_awaited = self.timeout_keep_alive_task is not None  # the next request, by uvicorn
-        if self._in_head or (self.cycle.response_complete and not is_awaited):
-            self._wait()
+            request, begun = self._held
+            self._let_go()
+            data = begun + data
+            done = self._take(request, data)
+        else:
+            first = read(data, self._peer) if self._is_between() else None
+            done = first is not None and (self._hold(first, data) or self._take(first, data))
+        if not done:
+            self._parse(data)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Go on waiting, or close the connection if nothing came for too long."""
+        rest = self._active + self.timeout_keep_alive - self.loop.time()
+        if rest > 0 and not self.transport.is_closing():
+            self._await_next(rest)
+        else:
+            super().timeout_keep_alive_handler()
 
     def on_message_begin(self) -> None:
         """Begin to count the bytes of a request."""
@@ -100,11 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._settle()
         if len(self.pipeline) == _MAX_QUEUED:  # uvicorn goes on reading after each answer
             self.transport.close()
-        if self.transport.is_closing():
-            return
-        self._may_hold = True
-        super().on_headers_complete()
-        self._may_hold = False
+        if not self.transport.is_closing():
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body, which has a limit of its own."""
@@ -122,63 +126,77 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Wait for the end of what came: the whole request may be there.
+        """Let ASGI answer, or send what is answered already."""
+        made, self._made = self._made, None
+        super()._start_asgi_task(cycle, app if made is None else cast("ASGI3Application", made))
 
-        One that was queued behind another is not held: nothing would come that lets it go.
-        """
-        if self._may_hold and isinstance(app, Gate) and not self.flow.write_paused:
-            self._held = cycle
-        else:
-            super()._start_asgi_task(cycle, app)
+    def _is_between(self) -> bool:
+        """Tell whether the next byte begins a request, and nobody waits for an answer."""
+        if self._untouched:
+            return True
+        is_answered = not self._in_head and self.cycle.response_complete
+        return is_answered and not self.cycle.more_body and not self.flow.write_paused
 
-    def _hold(self, cycle: RequestResponseCycle) -> None:
-        """Wait a moment for the rest of a body; many clients send it in a packet of its own."""
-        awaited = cycle.more_body and not cycle.waiting_for_100_continue
-        if not awaited or len(cycle.body) > _WHOLE_BYTES:
-            self._go_on()
-        elif self._rest is None:
-            self._rest = self.loop.call_later(_REST_SECONDS, self._go_on)
+    def _hold(self, request: PlainRequest, data: bytes) -> bool:
+        """Keep what came of *request* for a moment if its body is not here; tell whether so."""
+        if not len(data) < request.end <= _WHOLE_BYTES:
+            return False
+        self._held = request, data
+        self._rest = self.loop.call_later(_REST_SECONDS, self._give_in)
+        return True
 
-    def _let_go(self) -> RequestResponseCycle | None:
-        held, self._held = self._held, None
+    def _take(self, request: PlainRequest, data: bytes) -> bool:
+        """Answer *request* if *data* is all of it and that needs no waiting; tell whether so."""
+        if not len(data) == request.end <= _WHOLE_BYTES or self._is_crowded():
+            return False
+        answer = self._gate.at_once(request.head, data[request.body :])
+        if answer is None or len(answer.body) > PART_BYTES:
+            self._made = answer
+            return False
+        answer.done()
+        self.transport.write(answer.whole(self.server_state.default_headers))
+        self._settle()
+        if self.timeout_keep_alive_task is None:
+            self._await_next(self.timeout_keep_alive)
+        return True
+
+    def _parse(self, data: bytes) -> None:
+        self._untouched = self._begun = False
+        super().data_received(data)
+        if not self._begun:
+            self._framing_bytes += len(data)
+            if self._framing_bytes > MAX_HEAD_BYTES:
+                if self._in_head:
+                    self.transport.write(_TOO_LARGE)
+                self.transport.close()
+        if self.transport.is_closing():
+            return
+        is_awaited = self.timeout_keep_alive_task is not None  # the next request, by uvicorn
+        if self._in_head or (self.cycle.response_complete and not is_awaited):
+            self._wait()
+
+    def _give_in(self) -> None:
+        """Let uvicorn wait for the rest of a body."""
+        if self._held is not None:
+            _, data = self._held
+            self._let_go()
+            self._parse(data)
+
+    def _let_go(self) -> None:
+        self._held = None
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
-        return held
 
-    def _go_on(self) -> None:
-        held = self._let_go()
-        if held is not None and not self.transport.is_closing():
-            self._answer(held)
+    def _is_crowded(self) -> bool:
+        """Tell whether uvicorn would refuse a request, for there are too many."""
+        limit = self.limit_concurrency
+        return limit is not None and max(len(self.connections), len(self.tasks)) >= limit
 
-    def _answer(self, cycle: RequestResponseCycle) -> None:
-        """Answer a request at once if that is possible, else let ASGI do it."""
-        gate, answer = self.app, None
-        is_whole = not cycle.more_body and len(cycle.body) <= _WHOLE_BYTES
-        if is_whole and cycle.scope["method"] in _AT_ONCE:
-            answer = gate.at_once(cycle.scope, bytes(cycle.body))
-        if answer is None:
-            super()._start_asgi_task(cycle, gate)
-        elif len(answer.body) > PART_BYTES:
-            super()._start_asgi_task(cycle, answer)
-        else:
-            answer.done()
-            self._write(cycle, answer)
-
-    def _write(self, cycle: RequestResponseCycle, answer: Answer) -> None:
-        """Write a whole answer, and have uvicorn go on as after one of its own."""
-        headers = [*self.server_state.default_headers, *answer.raw_headers]
-        if not cycle.keep_alive:
-            headers.append((b"connection", b"close"))
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        head = b"".join((STATUS_LINE[answer.status_code], *lines, b"\r\n"))
-        if len(head.splitlines()) != len(headers) + 2:
-            raise RuntimeError("a header has more than one line")
-        self.transport.write(head + answer.body)
-        cycle.response_started = cycle.response_complete = True
-        if not cycle.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
+    def _await_next(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
 
     def _read(self) -> None:
         if self._unread is not None:

@@ -1,12 +1,14 @@
 """How answers leave: compressed, in parts, and no more of them waiting than fit the memory."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final
 
 from fastapi.responses import Response
 from isal import isal_zlib
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from aggregator.api.exchange import Reply
 
@@ -72,10 +74,27 @@ class Answer(Response):
         finally:
             self.done()
 
+    def whole(self, common: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Return all that is sent if the connection is kept, with the headers *common* to answers.
+
+        Raises `RuntimeError` if a header has more than one line.
+        """
+        length, *others = self.raw_headers
+        head = _head(self.status_code, (*common, *others))
+        return b"".join((head, b"%b: %b\r\n\r\n" % length, self.body))
+
     def done(self) -> None:
         """Count the answer no longer among those that are not sent."""
         if self._release is not None:
             self._release()
+
+
+@lru_cache(maxsize=256)  # they differ by their second, and hardly else
+def _head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % header for header in headers])
+    if len(head.splitlines()) != len(headers) + 1:
+        raise RuntimeError("a header has more than one line")
+    return head
 
 
 def compressed(reply: Reply, *, gzip: bool) -> Reply:

@@ -9,10 +9,10 @@ import time
 from typing import Final
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from aggregator import supervise
 from aggregator.api.certificate import CertificateWatch, check
+from aggregator.api.gate import Gate
 from aggregator.api.protocol import BoundedProtocol
 from aggregator.api.settings import ApiSettings
 from aggregator.errors import ConfigError
@@ -29,7 +29,7 @@ class Server:
     else is started.
     """
 
-    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+    def __init__(self, app: Gate, settings: ApiSettings) -> None:
         self._socket = _listen(settings)
         self.port: int = self._socket.getsockname()[1]
         tls = settings.tls

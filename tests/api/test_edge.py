@@ -94,9 +94,10 @@ def test_security_headers(api):
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["x-frame-options"] == "DENY"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
         assert "server" not in headers
+    assert api.get("/docs").headers["x-frame-options"] == "DENY"
 
 
 def test_ambiguous_paths(api):
