@@ -25,6 +25,7 @@ from aggregator.api.sending import compressed
 from aggregator.api.settings import QueryLimits
 from aggregator.api.times import MAX_MS, MIN_MS, parse_time_ms
 from aggregator.model.budget import Budget
+from aggregator.model.record import record
 
 Key: TypeAlias = tuple[object, ...]
 Waiter: TypeAlias = "asyncio.Future[Reply | None]"
@@ -39,7 +40,7 @@ _QUICK_VISITS = 4_000_000
 _TIMES: Final = frozenset({"time", "start", "end"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """A request, who answers it, and whose turn it waits for."""
 

@@ -8,7 +8,6 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
@@ -30,6 +29,7 @@ from aggregator.api.sending import SMALL_BYTES, Answer, Unsent, compressed
 from aggregator.api.settings import ApiSettings, Role
 from aggregator.errors import AggregatorError
 from aggregator.model.budget import Budget
+from aggregator.model.record import record
 
 MAX_BODY_BYTES: Final = 2**20
 MAX_PARAMETERS: Final = 1_000
@@ -40,7 +40,7 @@ _THREADS_PER_YOUNG = 3
 _MAX_CHARACTERS = 200  # of a header that are looked at
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Visit:
     """A request on its way to the route that answers it; `path` are the route's parameters."""
 

@@ -23,6 +23,7 @@ from aggregator.api.texts import Texts, data, sliced, take, texts
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable
+from aggregator.model.record import record
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix
 
@@ -66,7 +67,7 @@ _VALUE: Final = _Form(b',"value":[', b'"]}')
 _VALUES: Final = _Form(b',"values":[[', b'"]]}')
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Points:
     """Points of series: `offsets` as in `SeriesSamples`, `step` tells which of `times` each has.
 

@@ -14,6 +14,7 @@ from aggregator.api.settings import Role
 from aggregator.errors import AggregatorError
 from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher
+from aggregator.model.record import record
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
@@ -66,7 +67,7 @@ class Caller:
     scope: tuple[Matcher, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """One request: parameters of form and query string (the form's first), and its limits.
 
@@ -98,7 +99,7 @@ class Request:
         return [value for key, value in self.pairs if key == name]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """An answer, ready to be sent."""
 

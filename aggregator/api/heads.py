@@ -13,6 +13,8 @@ from typing import Final
 import httptools
 from starlette.types import Scope
 
+from aggregator.model.record import record
+
 _LINE: Final = re.compile(rb"(GET|POST) (/[\w./~-]*)(?:\?([!\"$-~]*))? HTTP/1\.1\r\n")
 _END: Final = b"\r\n\r\n"
 _MAX_FIELDS_BYTES: Final = 4096  # what is kept must not fill the memory
@@ -20,7 +22,7 @@ _STAYS: Final = "keep-alive"
 _NOT_PLAIN: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestHead:
     """What was asked for, and the address of who asked.
 
@@ -35,7 +37,7 @@ class RequestHead:
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlainRequest:
     """A head, where the body begins behind it, and where that ends."""
 

@@ -6,18 +6,19 @@ dictionary are equal strings, so grouping and vector matching are integer work.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
 from aggregator.model.arrays import Codes, Ints
+from aggregator.model.record import record
 
 METRIC_NAME = "__name__"
 _MAX_KEY = 2**62
 
 
-class MatchOp(Enum):
+class MatchOp(StrEnum):
     """How a matcher compares; regexes are RE2 and fully anchored."""
 
     EQUAL = "="
@@ -26,9 +27,8 @@ class MatchOp(Enum):
     NOT_REGEX = "!~"
 
 
-@dataclass(frozen=True, slots=True)
-class Matcher:
-    """One comparison of a label with a constant."""
+class Matcher(NamedTuple):
+    """One comparison of a label with a constant; what hashes it again and again hashes a tuple."""
 
     name: str
     op: MatchOp
@@ -142,7 +142,7 @@ class Strings:
         return np.array(mapped, dtype=np.int32)[inverse].reshape(codes.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LabelTable:
     """Label sets as columns: `codes[row, column]` is the value of `names[column]`, 0 if absent."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ids, Ints
+from aggregator.model.record import record
 
 # Prometheus's staleness marker is this one NaN; arithmetic destroys it, storage must not.
 STALE_BITS = 0x7FF0000000000002
@@ -50,7 +51,7 @@ class SampleBlock:
         return SampleBlock(self.ids[rows], self.times[rows], self.values[rows])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SeriesSamples:
     """The samples of a run of series, sorted by series and time, no time twice in one series.
 
@@ -76,9 +77,14 @@ class SeriesSamples:
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], counts)
         return SeriesSamples(self.first_row, offsets, self.times[places], self.values[places])
 
-    def newest(self) -> "SeriesSamples":
-        """Return only the newest sample of each series."""
-        there = np.diff(self.offsets) > 0
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(there)])
-        last = self.offsets[1:][there] - 1
-        return SeriesSamples(self.first_row, offsets, self.times[last], self.values[last])
+
+@record
+class Newest:
+    """The newest sample of each of n series: time in ms UTC and value, which may be a stale marker.
+
+    `present` tells which series have one; the others' time and value mean nothing.
+    """
+
+    times: Ints
+    values: Floats
+    present: Bools

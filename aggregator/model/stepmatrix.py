@@ -1,14 +1,13 @@
 """What PromQL operators exchange: one value, or none, for each series and step."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.labels import LabelTable
+from aggregator.model.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepRange:
     """Evaluation times: `count` steps of `step_ms` from `start_ms`; an instant has one step."""
 
@@ -36,7 +35,7 @@ class StepRange:
         return self.start_ms + self.step_ms * np.arange(self.count, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepMatrix:
     """Values of `[series, steps]`; `present` tells which exist, since NaN is a legal value.
 

@@ -1,13 +1,14 @@
 """What the evaluation of one query shares."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 
 from aggregator.model.arrays import Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, Strings
+from aggregator.model.record import record
 from aggregator.model.stepmatrix import StepRange
 from aggregator.promql.annotations import Annotations
 from aggregator.promql.places import line_and_column
@@ -16,7 +17,7 @@ from aggregator.promql.windows import PROMETHEUS_3, WindowRules
 from aggregator.store.interface import GridReader, SeriesReader, SeriesSelection
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Read:
     """What one selector read: its matchers (scope included) and the window (start, end] in ms."""
 
@@ -25,7 +26,7 @@ class Read:
     end_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Context:
     """One query: its text, its steps, where it reads, what it may cost, what it has to say.
 

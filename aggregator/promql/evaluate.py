@@ -180,11 +180,14 @@ def _argument(node: Node, context: Context) -> StepMatrix | str:
 
 
 def _leaf(node: Node, context: Context) -> Leaf | None:
-    """Return the leaf that *node* is, None if it is anything else."""
+    """Return the leaf that *node* is, None if it is anything else.
+
+    At one step a selector has its values as soon as it has its series.
+    """
     match node:
         case Paren():
             return _leaf(node.expr, context)
-        case VectorSelector():
+        case VectorSelector() if context.steps.count > 1:
             return instant_leaf(node, context)
         case Call(function=function) if function.kernel is not None and function.run is None:
             return _windows_leaf(node, context)

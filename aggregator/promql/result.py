@@ -5,6 +5,7 @@ from enum import Enum
 
 from aggregator.model.arrays import Ints
 from aggregator.model.labels import LabelTable
+from aggregator.model.record import record
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.context import Read
@@ -31,7 +32,7 @@ class RangeSamples:
         return RangeSamples(self.labels.take(rows), self.samples.take(rows))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QueryResult:
     """The result of one query.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ints
+from aggregator.model.record import record
 from aggregator.model.samples import SeriesSamples, is_stale
 from aggregator.model.stepmatrix import StepMatrix
 
@@ -29,7 +30,7 @@ PROMETHEUS_3 = WindowRules()
 PROMETHEUS_2 = WindowRules(closed_left=True, zero_point_first=True)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Windows:
     """The window of each series (n of them) at each step (T of them), as positions of samples.
 
@@ -107,9 +108,6 @@ def last(
     if samples.times.size == 0:
         return np.zeros(shape), np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.int64)
     starts = ends - lookback_ms - rules.closed_left
-    if ends.size == 1 and _one_each(samples):  # as a store gives the newest
-        values, times = samples.values[:, None], samples.times[:, None]
-        return values, (times > starts) & (times <= ends) & ~is_stale(values), times
     hi, timed = _positions_after(samples, ends)
     newest = np.maximum(hi - 1, 0)
     times = samples.times[newest[timed]]
@@ -168,12 +166,6 @@ def _positions_after(samples: SeriesSamples, bounds: Ints) -> tuple[Ints, slice]
         keys += np.repeat(base, np.diff(part))
         found[start:stop] = part[0] + np.searchsorted(keys, base[:, None] + wanted, side="right")
     return found, every
-
-
-def _one_each(samples: SeriesSamples) -> bool:
-    """Tell whether every series has one sample."""
-    size, offsets = samples.count, samples.offsets
-    return samples.times.size == size == np.count_nonzero(offsets[1:] > offsets[:-1])
 
 
 def _same_times(samples: SeriesSamples) -> Ints | None:

@@ -18,7 +18,7 @@ import numpy as np
 from aggregator import telemetry
 from aggregator.model.arrays import Bools, Ids, Ints
 from aggregator.model.budget import Budget
-from aggregator.model.samples import SampleBlock, SeriesSamples
+from aggregator.model.samples import Newest, SampleBlock, SeriesSamples
 from aggregator.store.blocks import BLOCK_SIZE
 from aggregator.store.conflicts import Verdict, Verdicts, compared
 from aggregator.store.lifetimes import Lifetimes
@@ -94,7 +94,7 @@ class Head:
         start_ms: int,
         end_ms: int,
         budget: Budget,
-    ) -> SeriesSamples | None:
+    ) -> Newest | None:
         """Return the newest sample in (start_ms, end_ms] of each of *ids*.
 
         Returns None if not everything that could be it is in memory.
@@ -103,10 +103,10 @@ class Head:
             rows, start = self._complete(lives(), ids, start_ms)
             if rows is None:
                 return None
-            run = self._rings.last(rows, start, max(start, min(end_ms, _FAR_MS)))
-        budget.spend_samples(run.times.size)
+            newest = self._rings.last(rows, start, max(start, min(end_ms, _FAR_MS)))
+        budget.spend_samples(int(np.count_nonzero(newest.present)))
         _SERVED.inc()
-        return _series_samples(0, run)
+        return newest
 
     # -- writing, by one thread at a time
 
@@ -186,10 +186,10 @@ class Head:
         if lives.epoch != self._epoch or not ids.size:
             return None, start_ms
         rows = lives.rows_of(ids)
-        if not (rows.view(np.uint64) < self._rings.rows).all():  # -1 is more than any
+        if np.count_nonzero(rows.view(np.uint64) >= self._rings.rows):  # -1 is more than any
             return None, start_ms
-        complete = bool((self._floor[rows] <= start_ms).all())
-        return rows if complete else None, start_ms
+        lacking = np.count_nonzero(self._floor[rows] > start_ms)
+        return None if lacking else rows, start_ms
 
     def _judge_late(self, rows: Ints, block: SampleBlock) -> Verdicts:
         """Judge samples that are not later than all of their series."""
@@ -216,9 +216,7 @@ class Head:
 
     def _insert(self, rows: Ints, block: SampleBlock, replacing: Bools) -> None:
         """Take late samples; those that are too late to be held only raise the floor."""
-        cells = self._rings.find(rows[replacing], block.times[replacing])
-        held = cells >= 0
-        self._rings.replace(cells[held], block.values[replacing][held])
+        self._rings.replace(rows[replacing], block.times[replacing], block.values[replacing])
         fresh = ~replacing & (block.times > self._floor[rows])
         rows, block = rows[fresh], block.take(fresh)
         near = block.times > self._rings.newest[rows] - self.span_ms

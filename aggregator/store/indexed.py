@@ -7,7 +7,7 @@ from dataclasses import replace
 from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
 from aggregator.model.labels import Matcher, Strings
-from aggregator.model.samples import SeriesSamples
+from aggregator.model.samples import Newest, SeriesSamples
 from aggregator.store.cardinality import Cardinality
 from aggregator.store.head import Head
 from aggregator.store.index import LabelIndex
@@ -82,16 +82,12 @@ class IndexedStore(ABC):
             for run in self._stored(ids[done:], start_ms, end_ms, budget):
                 yield replace(run, first_row=run.first_row + done) if done else run
 
-    def newest(
-        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
-    ) -> Iterator[SeriesSamples]:
-        """Yield the newest sample in (start_ms, end_ms] of each of *ids*, run after run."""
-        held = self._head.newest(self._lives, ids, start_ms, end_ms, budget)
-        if held is not None:
-            yield held
-            return
-        for run in self.read(ids, start_ms, end_ms, budget):
-            yield run.newest()
+    def newest(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Newest | None:
+        """Return the newest sample in (start_ms, end_ms] of each of *ids*, None if it has to look.
+
+        None means that not everything is in memory, and `read` tells.
+        """
+        return self._head.newest(self._lives, ids, start_ms, end_ms, budget)
 
     @abstractmethod
     def _stored(

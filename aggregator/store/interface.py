@@ -12,11 +12,12 @@ from typing import Final, Protocol, runtime_checkable
 from aggregator.model.arrays import Bools, Floats, Ids, Ints
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable, Matcher, Strings
-from aggregator.model.samples import SampleBlock, SeriesSamples
+from aggregator.model.record import record
+from aggregator.model.samples import Newest, SampleBlock, SeriesSamples
 from aggregator.store.cardinality import Cardinality
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SeriesSelection:
     """The series that matched: ids ascending, and one row of labels (name included) for each."""
 
@@ -65,12 +66,11 @@ class SeriesReader(Protocol):
         """
         ...
 
-    def newest(
-        self, ids: Ids, start_ms: int, end_ms: int, budget: Budget
-    ) -> Iterator[SeriesSamples]:
-        """Yield the newest sample in (start_ms, end_ms] of each of *ids*, run after run.
+    def newest(self, ids: Ids, start_ms: int, end_ms: int, budget: Budget) -> Newest | None:
+        """Return the newest sample in (start_ms, end_ms] of each of *ids* (ascending).
 
-        The same as the last one of `read`, stale markers included, at a lower price.
+        The same as the last one of `read`, stale markers included, at a lower price; None if what
+        is in memory does not tell.
         """
         ...
 
@@ -79,7 +79,7 @@ class SeriesReader(Protocol):
 INSTANT: Final = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GridCall:
     """A function of the windows (end - range_ms, end] at *count* ends, *step_ms* apart.
 

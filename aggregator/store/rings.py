@@ -1,12 +1,13 @@
 """The newest samples of each row in a ring of its own, as large as its rate asks for."""
 
 import threading
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.model.arrays import Floats, Ints
+from aggregator.model.record import record
+from aggregator.model.samples import Newest
 from aggregator.store.arena import Arena
 
 EMPTY = np.iinfo(np.int64).min
@@ -20,7 +21,7 @@ _LOOKED_THROUGH = 1 << 12  # cells; of more the first and last wanted are search
 Bytes = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """Samples of n rows: `counts[k]` of the k-th, times ascending within each."""
 
@@ -32,8 +33,9 @@ class Run:
 class Rings:
     """Rings of rows. The samples of a row lie within some hours, so 32 bits tell their times.
 
-    `newest` is the time of a row's newest sample, held or not, `EMPTY` before the first. A ring
-    begins at cell `start`, has `size` cells, of which `held` are in use, and is written at `at`.
+    `newest` is the time of a row's newest sample, held or not, `EMPTY` before the first, and
+    `value` what it is if it is held. A ring begins at cell `start`, has `size` cells, of which
+    `held` are in use, and is written at `at`.
     """
 
     def __init__(self, span_ms: int) -> None:
@@ -41,6 +43,7 @@ class Rings:
         self._arena = Arena()
         self.rows = 0
         self.newest: Ints = np.empty(0, np.int64)
+        self._value: Floats = np.empty(0)
         self.held: Bytes = np.empty(0, np.uint8)
         self._start: Ints = np.empty(0, np.int64)
         self._size: Bytes = np.empty(0, np.uint8)
@@ -56,6 +59,7 @@ class Rings:
         room = rows if rows <= self.newest.size else max(rows, self.rows + (self.rows >> 1))
         if room > self.newest.size:
             self.newest = with_room(self.newest, self.rows, room)
+            self._value = with_room(self._value, self.rows, room)
             self.held = with_room(self.held, self.rows, room)
             self._start = with_room(self._start, self.rows, room)
             self._size = with_room(self._size, self.rows, room)
@@ -72,6 +76,7 @@ class Rings:
         self.release(np.flatnonzero(gone))
         self.newest, self.held, self._start = self.newest[rows], self.held[rows], self._start[rows]
         self._size, self._at = self._size[rows], self._at[rows]
+        self._value = self._value[rows]
         self.rows = rows.size
 
     def release(self, rows: Ints) -> None:
@@ -117,9 +122,13 @@ class Rings:
         """Return the values of cells."""
         return self._arena.values[cells]
 
-    def replace(self, cells: Ints, values: Floats) -> None:
-        """Give cells other values."""
-        self._arena.values[cells] = values
+    def replace(self, rows: Ints, times: Ints, values: Floats) -> None:
+        """Give the samples of rows at some times other values, where they are held."""
+        cells = self.find(rows, times)
+        held = cells >= 0
+        self._arena.values[cells[held]] = values[held]
+        newest = held & (times == self.newest[rows])
+        self._value[rows[newest]] = values[newest]
 
     def between(self, rows: Ints, start_ms: int, end_ms: int) -> Run:
         """Return the held samples in (start_ms, end_ms] of each row."""
@@ -154,21 +163,19 @@ class Rings:
         counts = np.count_nonzero(inside, axis=1)
         return Run(counts, times[inside], self._arena.values[place[inside]])
 
-    def last(self, rows: Ints, start_ms: int, end_ms: int) -> Run:
-        """Return the newest held sample in (start_ms, end_ms] of each row."""
-        newest, held = self.newest[rows], self.held[rows]
-        if newest.size and newest.max() <= end_ms:  # mostly the newest of all is wanted
-            at = self._at[rows]
-            cells = self._start[rows] + (np.where(at == 0, self._size[rows], at) - 1)
-            there, times = (held > 0) & (newest > start_ms), newest
-        else:
-            back = self.later(rows, end_ms)
-            cells = _back(*self._geometry(rows), back)
-            times = newest - (newest.astype(np.uint32) - self._arena.times[cells])
-            there = (back < held) & (times > start_ms)
-        if not there.all():
-            cells, times = cells[there], times[there]
-        return Run(there.astype(np.int64), times, self._arena.values[cells])
+    def last(self, rows: Ints, start_ms: int, end_ms: int) -> Newest:
+        """Return the newest sample in (start_ms, end_ms] of each row.
+
+        The rings must hold everything that was stored later than *start_ms*.
+        """
+        newest = self.newest[rows]
+        if not np.count_nonzero(newest > end_ms):  # mostly the newest of all is wanted
+            return Newest(newest, self._value[rows], newest > start_ms)
+        back = self.later(rows, end_ms)
+        there = back < self.held[rows]
+        cells = np.where(there, _back(*self._geometry(rows), back), 0)
+        times = newest - (newest.astype(np.uint32) - self._arena.times[cells])
+        return Newest(times, self._arena.values[cells], there & (times > start_ms))
 
     def enter(self, rows: Ints, times: Ints, values: Floats) -> Ints:
         """Put one sample, later than all it had, into each of *rows*.
@@ -191,7 +198,7 @@ class Rings:
         size = self._size[rows]
         self._at[rows] = np.where(at + 1 == size, 0, at + 1)
         self.held[rows] = np.minimum(self.held[rows] + 1, size)
-        self.newest[rows] = times
+        self.newest[rows], self._value[rows] = times, values
         return lost
 
     def put(self, rows: Ints, run: Run) -> Ints:
@@ -217,7 +224,7 @@ class Rings:
         self._arena.values[cells] = run.values
         self._at[rows] = np.where(counts == size, 0, counts)
         self.held[rows] = counts
-        self.newest[rows] = newest
+        self.newest[rows], self._value[rows] = newest, run.values[ends - 1]
         return lost
 
     def squeeze(self, lock: threading.Lock) -> None:

@@ -139,8 +139,10 @@ def window(
                 found[series] = samples
     assert rows == selection.ids.size
     newest = store.newest(selection.ids, start_ms, end_ms, Budget())
-    last = [bits(value) for run in newest for value in run.values]
-    assert sorted(last) == sorted(samples[-1][1] for samples in found.values())
+    if newest is not None:
+        there = zip(newest.times[newest.present], newest.values[newest.present], strict=True)
+        last = sorted((int(time), bits(value)) for time, value in there)
+        assert last == sorted(samples[-1] for samples in found.values())
     return found
 
 

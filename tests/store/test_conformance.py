@@ -310,8 +310,11 @@ def test_readers_see_whole_blocks(store):
 
     def reading() -> None:
         while not done.is_set():
-            (run,) = store.newest(ids, T0 - 300_000, T0 + 300_000, Budget())
-            failures.extend(run.values[run.values != run.values[:1]].tolist())
+            newest = store.newest(ids, T0 - 300_000, T0 + 300_000, Budget())
+            if newest is not None:
+                seen = newest.values[newest.present]
+                failures.extend(seen[seen != seen[:1]].tolist())
+                failures.extend([seen] * (seen.size not in (0, ids.size)))
             (run,) = store.read(ids, T0 - 1, T0 + 300_000, Budget())
             if np.unique(np.diff(run.offsets)).size != 1:
                 failures.append(run.offsets)

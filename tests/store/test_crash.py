@@ -65,8 +65,9 @@ def test_kill_9_loses_nothing_acknowledged_and_reuses_no_id(tmp_path):
             stored = stored_samples(store)
             store.warm(threading.Event())
             newest = T0 + (batches - 1) * STEP_MS
-            [run] = store.newest(ids, newest - STEP_MS // 10, newest, Budget())
-            assert run.values.tolist() == block(batches - 1, ids).values.tolist()
+            found = store.newest(ids, newest - STEP_MS // 10, newest, Budget())
+            assert found is not None
+            assert found.values.tolist() == block(batches - 1, ids).values.tolist()
             for batch in range(batches):
                 expected = block(batch, ids[: series_of(batch)])
                 for series, time, value in zip(

@@ -1,13 +1,13 @@
 """What is read from the store, and the values that it has at each step."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ids, Ints
 from aggregator.model.labels import LabelTable
+from aggregator.model.record import record
 from aggregator.model.samples import SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.context import Context
@@ -24,7 +24,7 @@ Cells: TypeAlias = tuple[slice | Ints, Floats, Bools]
 RunKernel: TypeAlias = Callable[[SeriesSamples], tuple[Floats, Bools]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoreCall:
     """The call that makes the store itself compute a leaf's values, of the series *ids*."""
 
@@ -33,7 +33,7 @@ class StoreCall:
     ids: Ids
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Leaf:
     """Series of the store, or of a subquery, and how they come by a value at each step.
 

@@ -1,7 +1,6 @@
 """Rows in groups: what aggregation, matching and the merging of equal label sets share."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from aggregator.errors import QueryExecutionError
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.labels import METRIC_NAME, LabelTable
+from aggregator.model.record import record
 from aggregator.model.stepmatrix import StepMatrix
 
 Values = TypeVar("Values", Floats, Ints)
@@ -21,7 +21,7 @@ SAME_LABELS = "vector cannot contain metrics with the same labelset"
 _BLOCK_CELLS = 2**18
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Groups:
     """Rows sorted by group: `order` are row numbers, `first` where in it each group begins.
 

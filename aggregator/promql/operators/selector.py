@@ -1,27 +1,41 @@
 """Selectors: the series they select, and how their values come from the store."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import replace
 
 import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ids, Ints
-from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable
-from aggregator.model.samples import SeriesSamples
+from aggregator.model.record import record
+from aggregator.model.samples import Newest, SeriesSamples, is_stale
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.context import Context
 from aggregator.promql.functions import Function
 from aggregator.promql.operators.leaf import Leaf, StoreCall, leaf_matrix
+from aggregator.promql.operators.rows import compact
 from aggregator.promql.plan import MatrixSelector, VectorSelector
 from aggregator.promql.windows import PROMETHEUS_3, build, last
-from aggregator.store.interface import INSTANT, GridCall, SeriesSelection
-
-Reads: TypeAlias = Callable[[Ids, int, int, Budget], Iterator[SeriesSamples]]
+from aggregator.store.interface import INSTANT, GridCall
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class _Selected:
+    """The series that a selector selects, and the window (start, end] in ms it looks at."""
+
+    ids: Ids
+    labels: LabelTable
+    start_ms: int
+    end_ms: int
+
+    def read(self, context: Context) -> Iterator[SeriesSamples]:
+        """Return the samples, run after run."""
+        if not self.ids.size:
+            return iter(())
+        return context.reader.read(self.ids, self.start_ms, self.end_ms, context.budget)
+
+
+@record
 class RangeVector:
     """A range vector at each step: samples by runs of series, and where the windows end.
 
@@ -37,16 +51,45 @@ class RangeVector:
     ids: Ids | None = None
 
 
-def instant_leaf(node: VectorSelector, context: Context, *, sample_times: bool = False) -> Leaf:
-    """Return what makes the newest sample of each series within the lookback at each step.
+def instant_leaf(node: VectorSelector, context: Context) -> Leaf:
+    """Return what makes the newest sample of each series within the lookback at each step."""
+    ends = context.ends(node.offset_ms, node.at)
+    return _instant_leaf(_select(node, ends, context.lookback_ms, context), ends, context)
+
+
+def instant_vector(
+    node: VectorSelector, context: Context, *, sample_times: bool = False
+) -> StepMatrix:
+    """Return the newest sample of each series within the lookback at each step.
 
     With *sample_times* the values are the samples' own times in seconds (for `timestamp`).
     """
     ends = context.ends(node.offset_ms, node.at)
+    selected = _select(node, ends, context.lookback_ms, context)
+    if ends.size == 1:
+        newest = context.reader.newest(
+            selected.ids, selected.start_ms, selected.end_ms, context.budget
+        )
+        if newest is not None:
+            return _newest_vector(selected.labels, newest, sample_times=sample_times)
+    leaf = _instant_leaf(selected, ends, context, sample_times=sample_times)
+    return leaf_matrix(leaf, context)
+
+
+def _newest_vector(series: LabelTable, newest: Newest, *, sample_times: bool) -> StepMatrix:
+    """Return the only step, of which the newest samples are all that counts."""
+    values = newest.times / 1000 if sample_times else newest.values
+    present = newest.present & ~is_stale(newest.values)
+    drop_name = np.zeros(present.size, np.bool_)
+    if sample_times:
+        drop_name[:] = True
+    return compact(StepMatrix(series, values[:, None], present[:, None], drop_name))
+
+
+def _instant_leaf(
+    selected: _Selected, ends: Ints, context: Context, *, sample_times: bool = False
+) -> Leaf:
     lookback, rules = context.lookback_ms, context.rules
-    # at one step the newest sample is all that counts
-    reads = context.reader.newest if ends.size == 1 else context.reader.read
-    selection, runs = _read(node, ends, lookback, context, reads)
 
     def kernel(run: SeriesSamples) -> tuple[Floats, Bools]:
         values, present, times = last(run, ends, lookback, rules=rules)
@@ -54,23 +97,18 @@ def instant_leaf(node: VectorSelector, context: Context, *, sample_times: bool =
 
     pushed = None
     if not sample_times:
-        pushed = _store_call(INSTANT, ends, lookback, selection.ids, context)
-    drop_name = np.full(selection.ids.size, sample_times)
-    return Leaf(selection.labels, drop_name, runs, kernel, ends, 0, pushed)
-
-
-def instant_vector(
-    node: VectorSelector, context: Context, *, sample_times: bool = False
-) -> StepMatrix:
-    """Return the matrix of `instant_leaf`."""
-    return leaf_matrix(instant_leaf(node, context, sample_times=sample_times), context)
+        pushed = _store_call(INSTANT, ends, lookback, selected.ids, context)
+    drop_name = np.full(selected.ids.size, sample_times)
+    runs = selected.read(context)
+    return Leaf(selected.labels, drop_name, runs, kernel, ends, 0, pushed)
 
 
 def range_vector(node: MatrixSelector, context: Context) -> RangeVector:
     """Return the samples that *node* selects."""
     ends = context.ends(node.selector.offset_ms, node.selector.at)
-    found, runs = _read(node.selector, ends, node.range_ms, context, context.reader.read)
+    found = _select(node.selector, ends, node.range_ms, context)
     drop_name = np.zeros(found.ids.size, np.bool_)
+    runs = found.read(context)
     return RangeVector(found.labels, drop_name, runs, ends, node.range_ms, found.ids)
 
 
@@ -102,18 +140,13 @@ def windows_leaf(
     )
 
 
-def _read(
-    node: VectorSelector, ends: Ints, back_ms: int, context: Context, reads: Reads
-) -> tuple[SeriesSelection, Iterator[SeriesSamples]]:
-    """Select the series of *node* and return them with what *reads* gives from *back_ms* before."""
-    budget = context.budget
-    budget.check()
+def _select(node: VectorSelector, ends: Ints, back_ms: int, context: Context) -> _Selected:
+    """Select the series of *node*, for a look from *ends* (ms, `[T]`) *back_ms* back."""
+    context.budget.check()
     start = int(ends[0]) - back_ms - context.rules.closed_left
     end = int(ends[-1])
     selection = context.select(node.matchers, start, end)
-    if not selection.ids.size:
-        return selection, iter(())
-    return selection, reads(selection.ids, start, end, budget)
+    return _Selected(selection.ids, selection.labels, start, end)
 
 
 def _looking_ahead(pushed: StoreCall, seconds: Floats) -> StoreCall | None:
