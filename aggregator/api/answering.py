@@ -96,7 +96,12 @@ class Answering:
     """Lives on the event loop; only what the pool runs is elsewhere."""
 
     def __init__(self, pool: FairPool, limits: QueryLimits) -> None:
-        self._pool, self._lane, self._limits = pool, QuickLane(), limits
+        self._pool, self._lane = pool, QuickLane()
+        self._quick_limits = (
+            min(limits.samples, _QUICK_SAMPLES),
+            min(limits.series, _QUICK_SERIES),
+            min(limits.bytes, _QUICK_BYTES),
+        )
         self._asked: dict[Key, _Work] = {}
 
     @property
@@ -204,12 +209,12 @@ class Answering:
 
     def quick_budget(self) -> Budget:
         """Return what a quick answer may cost."""
-        limits = self._limits
+        samples, series, size = self._quick_limits
         return Budget(
             timeout_seconds=_QUICK_WALL_SECONDS,
-            max_samples=min(limits.samples, _QUICK_SAMPLES),
-            max_series=min(limits.series, _QUICK_SERIES),
-            max_bytes=min(limits.bytes, _QUICK_BYTES),
+            max_samples=samples,
+            max_series=series,
+            max_bytes=size,
             max_visits=_QUICK_VISITS,
             may_use_disk=False,
         )

@@ -37,7 +37,7 @@ _BODY_SECONDS = 10.0
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
 _THREADS_PER_YOUNG = 3
-_MAX_CHARACTERS = 200  # of a header that are looked at
+_MAX_CHARACTERS = 500  # of a parameter that is remembered, or of a header that is looked at
 
 
 @record
@@ -222,16 +222,24 @@ def parameter_pairs(encoded: bytes) -> list[tuple[str, str]]:
 
     Raises `RequestError` (400) if there are too many.
     """
-    fields = encoded.decode("utf-8", "replace").split("&")
+    text = encoded.decode("utf-8", "replace")
+    fields = text.split("&")
     if len(fields) > MAX_PARAMETERS:
         raise RequestError(400, "bad_data", f"more than {MAX_PARAMETERS} parameters")
     named = [field.partition("=") for field in fields if field]
-    return [(_decoded(name), _decoded(value)) for name, _, value in named]
+    if "%" in text or "+" in text:
+        return [(_decoded(name), _decoded(value)) for name, _, value in named]
+    return [(name, value) for name, _, value in named]
 
 
 def _decoded(text: str) -> str:
     text = text.replace("+", " ")
-    return unquote(text) if "%" in text else text
+    if "%" not in text:
+        return text
+    return _unquoted(text) if len(text) <= _MAX_CHARACTERS else unquote(text)
+
+
+_unquoted = lru_cache(maxsize=2_048)(unquote)  # the panels of dashboards ask the same
 
 
 async def _body(receive: Receive) -> bytes:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from aggregator.api import labelsets
 from aggregator.api.texts import Texts, data, sliced, take, texts
-from aggregator.model.arrays import Bools, Floats, Ints
+from aggregator.model.arrays import Bools, Floats, Ints, every
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable
 from aggregator.model.record import record
@@ -96,10 +96,20 @@ class _Points:
 def vector(matrix: StepMatrix, time_ms: int, budget: Budget) -> Parts:
     """Return the `result` array of an instant vector; *matrix* has one step."""
     labels, values, present = matrix.series, matrix.values, matrix.present
-    if not present.all():
+    if not every(present):
         rows = np.flatnonzero(present[:, 0])
         labels, values = labels.take(rows), values[rows]
-    return _series(labels, _dense(values, np.array([time_ms])), _VALUE, budget)
+    if not 0 < len(labels) <= labelsets.FEW:
+        return _series(labels, _dense(values, np.array([time_ms])), _VALUE, budget)
+    budget.check()
+    stamp = _VALUE.opening + second(time_ms).encode() + b',"'
+    between = _VALUE.closing + b"," + _HEAD
+    pieces = [between] * (4 * len(labels))
+    pieces[0] = b"[" + _HEAD
+    pieces[1::4] = labelsets.label_objects(labels)
+    pieces[2::4] = [stamp] * len(labels)
+    pieces[3::4] = _written(values[:, 0])
+    return [*pieces, _VALUE.closing, b"]"]
 
 
 def matrix(steps: StepMatrix, times: Ints, budget: Budget) -> Parts:
@@ -170,12 +180,13 @@ def _few(labels: LabelTable, points: _Points, form: _Form) -> bytes:
     """Return the whole array."""
     before, times = form.closing + b"," + _HEAD, points.times
     if points.step is None:
-        heads = labelsets.label_objects(labels, before, form.opening + times.first[0])
+        behind = form.opening + times.first[0]
+        heads = [before + each + behind for each in labelsets.label_objects(labels)]
         between = list(times.later * len(labels))
         between[:: len(times.later)] = heads
     else:
         step, begin = points.step.tolist(), points.offsets.tolist()
-        heads = labelsets.label_objects(labels, before, form.opening)
+        heads = [before + each + form.opening for each in labelsets.label_objects(labels)]
         between = [times.later[at] for at in step]
         for start, head in zip(begin[:-1], heads, strict=True):
             between[start] = head + times.first[step[start]]

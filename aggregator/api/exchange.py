@@ -67,7 +67,7 @@ class Caller:
     scope: tuple[Matcher, ...] = ()
 
 
-@record
+@dataclass(slots=True)
 class Request:
     """One request: parameters of form and query string (the form's first), and its limits.
 
@@ -81,6 +81,10 @@ class Request:
     caller: Caller | None
     budget: Budget
     queued_seconds: float = 0.0
+    _firsts: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._firsts = dict(reversed(self.pairs))
 
     @property
     def scope(self) -> tuple[Matcher, ...]:
@@ -89,10 +93,7 @@ class Request:
 
     def first(self, name: str, default: str = "") -> str:
         """Return the first value of the parameter *name*."""
-        for key, value in self.pairs:
-            if key == name:
-                return value
-        return default
+        return self._firsts.get(name, default)
 
     def all(self, name: str) -> list[str]:
         """Return every value of the parameter *name*."""

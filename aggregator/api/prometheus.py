@@ -122,7 +122,7 @@ class PrometheusApi:
         table = _together(found, strings)
         cut = 0 < limit < len(table)
         data = label_sets(table, limit or len(table))
-        return self._listed(request, data, selectors, cut)
+        return self._listed(request, data, selectors, (start_ms, end_ms), cut=cut)
 
     def labels(self, request: Request) -> Reply:
         """Answer with the label names."""
@@ -133,7 +133,7 @@ class PrometheusApi:
         def names(some: Sequence[Selector]) -> Sequence[str]:
             return self._store.label_names(some, start_ms, end_ms, request.budget)
 
-        return self._strings(request, names, selectors, limit)
+        return self._strings(request, names, selectors, (start_ms, end_ms), limit)
 
     def label_values(self, request: Request) -> Reply:
         """Answer with the values of a label."""
@@ -147,7 +147,7 @@ class PrometheusApi:
         def values(some: Sequence[Selector]) -> Sequence[str]:
             return self._store.label_values(name, some, start_ms, end_ms, request.budget)
 
-        return self._strings(request, values, selectors, limit)
+        return self._strings(request, values, selectors, (start_ms, end_ms), limit)
 
     def _stats(
         self, request: Request, steps: StepRange, lookback_ms: int | None, seconds: float
@@ -180,6 +180,7 @@ class PrometheusApi:
         request: Request,
         read: Callable[[Sequence[Selector]], Sequence[str]],
         selectors: Sequence[Selector],
+        span: tuple[int, int],
         limit: int,
     ) -> Reply:
         """Answer with what *read* finds, one selector after the other."""
@@ -192,14 +193,20 @@ class PrometheusApi:
         if others:
             texts = sorted(others.union(texts))
         data = orjson.dumps(texts[:limit] if limit else texts)
-        return self._listed(request, data, selectors, 0 < limit < len(texts))
+        return self._listed(request, data, selectors, span, cut=0 < limit < len(texts))
 
     def _listed(
-        self, request: Request, data: bytes, selectors: Sequence[Selector], cut: bool
+        self,
+        request: Request,
+        data: bytes,
+        selectors: Sequence[Selector],
+        span: tuple[int, int],
+        *,
+        cut: bool,
     ) -> Reply:
         now_ms = self._now_ms()
-        start_ms, end_ms = parameters.span(request)
-        reads = [Read(tuple(each), start_ms, min(end_ms, now_ms)) for each in selectors or ((),)]
+        start_ms, end_ms = span[0], min(span[1], now_ms)
+        reads = [Read(tuple(each), start_ms, end_ms) for each in selectors or ((),)]
         warnings = scope.warnings(request, self._freshness, self._store, reads, now_ms)
         return success(data, warnings=[*warnings, *([CUT] if cut else [])])
 

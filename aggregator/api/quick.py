@@ -3,11 +3,17 @@
 Threads would spend as much on handing each other the interpreter lock as on such answers: a
 dashboard of 32 requests took 190 ms of processor time in twelve threads, 75 ms here. In between the
 event loop does what else there is to do, so nobody, health neither, waits for more than one job.
+
+After a job it looks for the next request a fifth of a millisecond before it sleeps: who asks one
+thing after the other is answered sooner by what it takes to wake up, which is as long as the job.
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from aggregator import telemetry
 from aggregator.api.exchange import Reply
@@ -15,6 +21,8 @@ from aggregator.api.turns import Job, Turn, Turns
 from aggregator.supervise import run
 
 _KINDS = 4_096
+_AWAKE_SECONDS = 0.0002
+Result = TypeVar("Result")
 _WAITING = telemetry.POOL_WAITING.labels("quick")
 
 
@@ -27,7 +35,8 @@ class QuickLane:
     def __init__(self) -> None:
         self._turns = Turns()
         self._kinds: OrderedDict[int, None] = OrderedDict()
-        self._scheduled = False
+        self._used = self._turning = False
+        self._awake_until = 0.0
 
     def knows(self, kind: int) -> bool:
         """Tell whether the last job of this *kind* was quick."""
@@ -48,30 +57,38 @@ class QuickLane:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and no job has run in this round: the next one may run at once."""
-        return not self._scheduled
+        return not self._used
 
     def run(self, job: Callable[[], Reply | None]) -> Reply | None:
         """Run *job* at once, which takes this round; the lane must be idle."""
-        self._schedule()
-        return job()
+        self._use_round()
+        return self._ran(job)
 
     def submit(self, client: str, line: str, job: Job) -> bool:
         """Let *job* run when *client* and its *line* have their turn; False if too many wait."""
         if not self._turns.add(Turn(client, line, job)):
             return False
-        if not self._scheduled:
-            self._schedule()
+        self._use_round()
         return True
 
-    def _schedule(self) -> None:
-        self._scheduled = True
-        asyncio.get_running_loop().call_soon(self._round)
+    def _use_round(self) -> None:
+        self._used = True
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._round)
 
     def _round(self) -> None:
         turn = self._turns.take(lambda _client, _line: True) if self._turns else None
-        if turn is None:
-            self._scheduled = False
-            return
-        _WAITING.set(len(self._turns))
-        self._schedule()
-        run("api", turn.job)
+        self._used = turn is not None
+        self._turning = self._used or time.perf_counter() < self._awake_until
+        if self._turning:
+            asyncio.get_running_loop().call_soon(self._round)
+        if turn is not None:
+            _WAITING.set(len(self._turns))
+            self._ran(partial(run, "api", turn.job))
+
+    def _ran(self, job: Callable[[], Result]) -> Result:
+        try:
+            return job()
+        finally:
+            self._awake_until = time.perf_counter() + _AWAKE_SECONDS

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from aggregator.errors import QueryExecutionError, QuerySyntaxError
-from aggregator.model.arrays import Bools, Ints
+from aggregator.model.arrays import Bools, Ints, every, some
 from aggregator.model.budget import Budget
 from aggregator.model.labels import LabelTable, Matcher
 from aggregator.model.samples import SeriesSamples
@@ -183,11 +183,11 @@ def _result(
 
 def _finished(matrix: StepMatrix) -> StepMatrix:
     """Drop the names that operations marked, and join the series that are equal without."""
-    if not matrix.drop_name.any():
+    if not some(matrix.drop_name):
         return matrix
     unnamed = replace(matrix, series=_without_names(matrix.series, matrix.drop_name))
     gone = set(METADATA).intersection(matrix.series.names)
-    if matrix.drop_name.all() and all(matrix.series.distinct(name).size <= 1 for name in gone):
+    if every(matrix.drop_name) and all(matrix.series.distinct(name).size <= 1 for name in gone):
         return unnamed  # what differed still differs
     return merge_equal(unnamed)
 

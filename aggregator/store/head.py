@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from aggregator import telemetry
-from aggregator.model.arrays import Bools, Ids, Ints
+from aggregator.model.arrays import Bools, Ids, Ints, some
 from aggregator.model.budget import Budget
 from aggregator.model.samples import Newest, SampleBlock, SeriesSamples
 from aggregator.store.blocks import BLOCK_SIZE
@@ -186,10 +186,9 @@ class Head:
         if lives.epoch != self._epoch or not ids.size:
             return None, start_ms
         rows = lives.rows_of(ids)
-        if np.count_nonzero(rows.view(np.uint64) >= self._rings.rows):  # -1 is more than any
+        if some(rows.view(np.uint64) >= self._rings.rows):  # -1 is more than any
             return None, start_ms
-        lacking = np.count_nonzero(self._floor[rows] > start_ms)
-        return None if lacking else rows, start_ms
+        return None if some(self._floor[rows] > start_ms) else rows, start_ms
 
     def _judge_late(self, rows: Ints, block: SampleBlock) -> Verdicts:
         """Judge samples that are not later than all of their series."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aggregator.model.arrays import Bools, Codes, Ids, Ints
+from aggregator.model.arrays import Bools, Codes, Ids, Ints, some
 from aggregator.store.blocks import BLOCK_BITS, BLOCK_SIZE
 
 NEVER_FIRST = np.iinfo(np.int64).max
@@ -77,14 +77,17 @@ class Lifetimes:
         return found
 
     def rows_of(self, ids: Ids) -> Ints:
-        """Return what `rows` does, of ids that ascend; mostly they are of one block."""
-        if ids.size:
-            block = int(ids[0]) >> BLOCK_BITS
-            if block == int(ids[-1]) >> BLOCK_BITS and block < self.dense.size:
-                dense = int(self.dense[block])
-                if dense >= 0:
-                    return ids.astype(np.int64) + ((dense - block) << BLOCK_BITS)
-        return self.rows(ids)
+        """Return what `rows` does, of ids that ascend; mostly their blocks have rows."""
+        if not ids.size or int(ids[-1]) >> BLOCK_BITS >= self.dense.size:
+            return self.rows(ids)
+        first, last = int(ids[0]) >> BLOCK_BITS, int(ids[-1]) >> BLOCK_BITS
+        wide = ids.astype(np.int64)
+        if first == last:
+            dense = int(self.dense[first])
+            return self.rows(ids) if dense < 0 else wide + ((dense - first) << BLOCK_BITS)
+        blocks = wide >> BLOCK_BITS
+        denses = self.dense[blocks]
+        return self.rows(ids) if some(denses < 0) else wide + ((denses - blocks) << BLOCK_BITS)
 
     def are_known(self, rows: Ints) -> Bools:
         """Tell which rows (-1 for none) belong to a series."""

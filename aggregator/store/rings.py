@@ -5,7 +5,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.model.arrays import Floats, Ints
+from aggregator.model.arrays import Floats, Ints, some
 from aggregator.model.record import record
 from aggregator.model.samples import Newest
 from aggregator.store.arena import Arena
@@ -169,7 +169,7 @@ class Rings:
         The rings must hold everything that was stored later than *start_ms*.
         """
         newest = self.newest[rows]
-        if not np.count_nonzero(newest > end_ms):  # mostly the newest of all is wanted
+        if not some(newest > end_ms):  # mostly the newest of all is wanted
             return Newest(newest, self._value[rows], newest > start_ms)
         back = self.later(rows, end_ms)
         there = back < self.held[rows]

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from aggregator.model.arrays import Bools, Floats, Ints
+from aggregator.model.arrays import Bools, Floats, Ints, some
 from aggregator.model.labels import METRIC_NAME, LabelTable
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.functions.kahan import corrected
@@ -37,7 +37,7 @@ def aggregate(
 
 def dropped(matrix: StepMatrix, groups: Groups) -> Bools:
     """Tell which groups have a member whose metric name is to be dropped, `[groups]`."""
-    if not matrix.drop_name.any():
+    if not some(matrix.drop_name):
         return np.zeros(groups.count, dtype=np.bool_)
     return groups.any(matrix.drop_name[:, None])[:, 0]
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from aggregator.errors import QueryExecutionError
-from aggregator.model.arrays import Bools, Floats, Ints
+from aggregator.model.arrays import Bools, Floats, Ints, every
 from aggregator.model.labels import METRIC_NAME, LabelTable
 from aggregator.model.record import record
 from aggregator.model.stepmatrix import StepMatrix
@@ -39,6 +39,9 @@ class Groups:
     @staticmethod
     def of(number: Ints, count: int) -> "Groups":
         """Return the groups of rows whose group is *number*, one of *count*."""
+        if count == 1:
+            first = np.zeros(1, np.int64)
+            return Groups(number, 1, np.arange(number.size), first, first, first + number.size)
         order = number.argsort(kind="stable")
         sizes = np.bincount(number, minlength=count)
         members = sizes.nonzero()[0]
@@ -63,7 +66,7 @@ class Groups:
 
     def any(self, present: Bools) -> Bools:
         """Tell whether any row of each group is *present* at each step, `[count, T]`."""
-        if self.members.size == self.count and present.all():
+        if self.members.size == self.count and every(present):
             return np.ones((self.count, present.shape[1]), dtype=np.bool_)
         found = np.zeros((self.count, present.shape[1]), dtype=np.bool_)
         if self.are_rows:
@@ -75,7 +78,7 @@ class Groups:
     def counts(self, present: Bools) -> Ints:
         """Return how many rows of each group are *present* at each step, `[count, T]`."""
         counts = np.zeros((self.count, present.shape[1]), dtype=np.int64)
-        if present.all():
+        if every(present):
             counts[self.members] = self.sizes[:, None]
         elif present.any():
             ordered = present[self.order]
@@ -106,7 +109,7 @@ def step_blocks(rows: int, steps: int) -> Iterator[slice]:
 
 def compact(matrix: StepMatrix) -> StepMatrix:
     """Return *matrix* without the series that have no value at any step."""
-    if matrix.present.all():
+    if every(matrix.present):
         return matrix
     wanted = matrix.present.any(axis=1)
     return matrix if wanted.all() else take(matrix, np.flatnonzero(wanted))
