@@ -39,7 +39,7 @@ class Groups:
     @staticmethod
     def of(number: Ints, count: int) -> "Groups":
         """Return the groups of rows whose group is *number*, one of *count*."""
-        if count == 1:
+        if count == 1 and number.size:
             first = np.zeros(1, np.int64)
             return Groups(number, 1, np.arange(number.size), first, first, first + number.size)
         order = number.argsort(kind="stable")
