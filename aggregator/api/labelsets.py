@@ -12,14 +12,13 @@ import pyarrow.compute as pc
 
 from aggregator.api.texts import Texts, data, ending, rows_of, take, texts
 from aggregator.model.arrays import Codes, Ints
+from aggregator.model.kept import Kept
 from aggregator.model.labels import LabelTable
 
 FEW = 80  # where both ways take as long
 _QUOTE = ord('"')
-# The label sets of selections that were asked for last: codes, names, objects. The codes are held
-# so that nothing else gets their identity. 80 sets of 16 labels are 50 KB.
-_MOST_KEPT = 200
-_KEPT: dict[int, tuple[Codes, tuple[str, ...], list[bytes]]] = {}
+# the label sets of selections that were asked for last; 80 of 16 labels are 50 KB
+_KEPT: Kept[tuple[tuple[str, ...], list[bytes]]] = Kept(200)
 
 
 def label_objects(table: LabelTable) -> list[bytes]:
@@ -27,15 +26,12 @@ def label_objects(table: LabelTable) -> list[bytes]:
 
     What a store keeps of a selection, and marks as read-only, is asked for again and again.
     """
-    codes = table.codes
-    held = _KEPT.get(id(codes))
-    if held is not None and held[0] is codes and held[1] == table.names:
-        return held[2]
+    held = _KEPT.get(table.codes)
+    if held is not None and held[0] == table.names:
+        return held[1]
     objects = _objects(table)
-    if not codes.flags.writeable and codes.base is None and len(table) <= FEW:
-        if len(_KEPT) >= _MOST_KEPT:
-            _KEPT.clear()
-        _KEPT[id(codes)] = codes, table.names, objects
+    if len(table) <= FEW:
+        _KEPT.put(table.codes, (table.names, objects))
     return objects
 
 

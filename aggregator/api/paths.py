@@ -1,11 +1,12 @@
 """Paths of requests: what is refused before it is routed, and label names inside them."""
 
 import re
+from functools import lru_cache
 
 # What different readers of a path understand differently: an encoded slash, backslash, dot or
 # percent sign, a control character, an empty or a dot segment.
 _AMBIGUOUS = re.compile(rb"%2f|%5c|%2e|%25|%[01][0-9a-f]|%7f|[\x00-\x20\x7f\\]|//", re.IGNORECASE)
-_PLAIN = re.compile(rb"(?:/[\w-][\w.-]*)+")  # most paths
+_LONGEST = 4096
 _DOT_SEGMENT = re.compile(rb"/\.\.?(/|$)")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9a-fA-F]{2})")
 _LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -14,10 +15,13 @@ _ESCAPED = re.compile(r"__|_([0-9A-Fa-f]{1,6})_|_")
 
 def is_plain(raw_path: bytes) -> bool:
     """Tell whether a path, as sent, means the same to everybody."""
-    if not raw_path.startswith(b"/") or len(raw_path) > 4096:
+    return len(raw_path) <= _LONGEST and _is_plain(raw_path)
+
+
+@lru_cache(maxsize=256)  # mostly the same few are asked for
+def _is_plain(raw_path: bytes) -> bool:
+    if not raw_path.startswith(b"/"):
         return False
-    if _PLAIN.fullmatch(raw_path):
-        return True
     return not any(bad.search(raw_path) for bad in (_AMBIGUOUS, _DOT_SEGMENT, _BAD_ESCAPE))
 
 

@@ -235,7 +235,7 @@ class LabelTable:
 
     def differing(self) -> list[int]:
         """Return the columns in which not all rows have the same value."""
-        if len(self) < 2 or not self.names:
+        if len(self) < 2:
             return []
         return np.flatnonzero((self.codes != self.codes[0]).any(axis=0)).tolist()
 

@@ -10,13 +10,20 @@ from aggregator.model.record import record
 
 # Prometheus's staleness marker is this one NaN; arithmetic destroys it, storage must not.
 STALE_BITS = 0x7FF0000000000002
+_STALE_BITS = np.uint64(STALE_BITS)
 STALE: float = np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0]
 
 
 def is_stale(values: Floats) -> Bools:
     """Tell which values are the stale marker (any shape)."""
-    stale: Bools = np.ascontiguousarray(values).view(np.uint64) == np.uint64(STALE_BITS)
+    stale: Bools = np.ascontiguousarray(values).view(np.uint64) == _STALE_BITS
     return stale
+
+
+def is_real(values: Floats) -> Bools:
+    """Tell which values are not the stale marker (any shape)."""
+    real: Bools = np.ascontiguousarray(values).view(np.uint64) != _STALE_BITS
+    return real
 
 
 @dataclass(frozen=True, slots=True)

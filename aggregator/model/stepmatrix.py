@@ -32,6 +32,8 @@ class StepRange:
 
     def times(self) -> Ints:
         """Return the time of each step in ms, int64 `[steps]`."""
+        if self.count == 1:
+            return np.array([self.start_ms], np.int64)
         return self.start_ms + self.step_ms * np.arange(self.count, dtype=np.int64)
 
 

@@ -55,7 +55,8 @@ class Context:
     def ends(self, offset_ms: int, at: int | AtEdge | None) -> Ints:
         """Return the time in ms that a selector looks back from at each step, `[T]`."""
         if at is None:
-            return self.steps.times() - offset_ms
+            times = self.steps.times()
+            return times - offset_ms if offset_ms else times
         if isinstance(at, AtEdge):
             edges = self.query_steps
             at = edges.start_ms if at is AtEdge.START else edges.end_ms

@@ -155,12 +155,18 @@ class Engine:
 
 
 def _plan(query: str, steps: StepRange, scope: Sequence[Matcher]) -> Node:
-    times = QueryTimes.of(steps) if _TIMED.search(query) else None
     cached = len(query) <= _CACHED_CHARACTERS
+    timed = _is_timed(query) if cached else _TIMED.search(query)
+    times = QueryTimes.of(steps) if timed else None
     plan = _cached_plan(query, times) if cached else rewrite(parse(query, times))
     if scope:
         check_plan(plan)
     return plan
+
+
+@lru_cache(maxsize=512)
+def _is_timed(query: str) -> bool:
+    return _TIMED.search(query) is not None
 
 
 @lru_cache(maxsize=512)

@@ -6,7 +6,7 @@ import numpy as np
 
 from aggregator.model.arrays import Bools, Floats, Ints
 from aggregator.model.record import record
-from aggregator.model.samples import SeriesSamples, is_stale
+from aggregator.model.samples import SeriesSamples, is_real, is_stale
 from aggregator.model.stepmatrix import StepMatrix
 
 # Largest key of the global binary search; a run whose keys would be larger is searched in parts.
@@ -114,7 +114,7 @@ def last(
     within = times > starts
     within &= hi[timed] > samples.offsets[:-1, None][timed]
     values = samples.values[newest]
-    return values, within & ~is_stale(values), times
+    return values, within & is_real(values), times
 
 
 def without_stale(samples: SeriesSamples) -> SeriesSamples:

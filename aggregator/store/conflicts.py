@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.model.arrays import Bools, Floats, Ints
-from aggregator.model.samples import SampleBlock, is_stale
+from aggregator.model.samples import SampleBlock, is_real, is_stale
 
 _SPAN_LIMIT_MS = 1 << 32
 
@@ -73,7 +73,7 @@ def same_bits(left: Floats, right: Floats) -> Bools:
 
 def replaces(new: Floats, stored: Floats) -> Bools:
     """Tell which stored stale markers give way to a real value."""
-    return is_stale(stored) & ~is_stale(new)
+    return is_stale(stored) & is_real(new)
 
 
 def compared(new: Floats, stored: Floats) -> Verdicts:

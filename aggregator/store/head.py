@@ -18,6 +18,7 @@ import numpy as np
 from aggregator import telemetry
 from aggregator.model.arrays import Bools, Ids, Ints, some
 from aggregator.model.budget import Budget
+from aggregator.model.kept import Kept
 from aggregator.model.samples import Newest, SampleBlock, SeriesSamples
 from aggregator.store.blocks import BLOCK_SIZE
 from aggregator.store.conflicts import Verdict, Verdicts, compared
@@ -28,6 +29,7 @@ SPAN_MS = 600_000
 _SERVED = telemetry.LEAF_READS.labels("head")
 _SWEEP_MS = 60_000
 _RUN_SERIES = 1 << 14
+_REMEMBERED = 1_000
 _FAR_MS = 1 << 61  # no sample is so far from 1970, and differences of such times fit
 
 
@@ -40,6 +42,7 @@ class Head:
         self._rings = Rings(span_ms)
         self._floor: Ints = np.empty(0, np.int64)
         self._epoch = 0
+        self._located: Kept[tuple[int, Ints]] = Kept(200)
         self._from_ms = -_FAR_MS
         self._swept_ms = 0
 
@@ -185,10 +188,22 @@ class Head:
         start_ms = max(start_ms, self._from_ms - 1, -_FAR_MS)
         if lives.epoch != self._epoch or not ids.size:
             return None, start_ms
+        rows = self._rows(lives, ids)
+        if rows is None or some(self._floor[rows] > start_ms):
+            return None, start_ms
+        return rows, start_ms
+
+    def _rows(self, lives: Lifetimes, ids: Ids) -> Ints | None:
+        """Return the rows of *ids*, None if one is new or forgotten; few are remembered."""
+        held = self._located.get(ids)
+        if held is not None and held[0] == self._epoch:
+            return held[1]
         rows = lives.rows_of(ids)
         if some(rows.view(np.uint64) >= self._rings.rows):  # -1 is more than any
-            return None, start_ms
-        return None if some(self._floor[rows] > start_ms) else rows, start_ms
+            return None
+        if ids.size <= _REMEMBERED:
+            self._located.put(ids, (self._epoch, rows))
+        return rows
 
     def _judge_late(self, rows: Ints, block: SampleBlock) -> Verdicts:
         """Judge samples that are not later than all of their series."""

@@ -17,11 +17,15 @@ Reducer: TypeAlias = Callable[[Floats, Bools, Groups], Floats]
 
 def grouping_labels(series: LabelTable, grouping: tuple[str, ...], *, without: bool) -> LabelTable:
     """Return the labels that tell the groups of *series* apart."""
+    if not grouping and not without:
+        return LabelTable.empty(series.strings, rows=len(series))
     return series.drop((*grouping, METRIC_NAME)) if without else series.keep(grouping)
 
 
 def grouped(labels: LabelTable) -> tuple[Groups, LabelTable]:
     """Return the groups of the rows with equal *labels*, and the labels of each group."""
+    if not labels.names and len(labels):
+        return Groups.whole(len(labels)), LabelTable.empty(labels.strings, rows=1)
     number, first = labels.groups()
     return Groups.of(number, first.size), labels.take(first)
 

@@ -39,15 +39,19 @@ class Groups:
     @staticmethod
     def of(number: Ints, count: int) -> "Groups":
         """Return the groups of rows whose group is *number*, one of *count*."""
-        if count == 1 and number.size:
-            first = np.zeros(1, np.int64)
-            return Groups(number, 1, np.arange(number.size), first, first, first + number.size)
         order = number.argsort(kind="stable")
         sizes = np.bincount(number, minlength=count)
         members = sizes.nonzero()[0]
         if members.size < count:
             sizes = sizes[members]
         return Groups(number, count, order, sizes.cumsum() - sizes, members, sizes)
+
+    @staticmethod
+    def whole(rows: int) -> "Groups":
+        """Return one group of all *rows*, of which there are some."""
+        first = np.zeros(1, np.int64)
+        number = np.zeros(rows, np.int64)
+        return Groups(number, 1, np.arange(rows), first, first, np.array([rows]))
 
     @property
     def are_rows(self) -> bool:
