@@ -1,13 +1,11 @@
 """The outermost ASGI layer: refuses what must not be routed, adds security headers, counts."""
 
 import time
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aggregator import telemetry
 from aggregator.api import errors, paths
 from aggregator.api.auth import Authenticator, is_led_here
 from aggregator.api.edge import Edge, Visit
@@ -15,6 +13,7 @@ from aggregator.api.exchange import JSON, TEXT, Caller, Reply
 from aggregator.api.heads import RequestHead, of_scope
 from aggregator.api.sending import Answer
 from aggregator.errors import AggregatorError
+from aggregator.telemetry import HTTP_REQUESTS
 
 _PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
 _SECURITY_HEADERS: Final[dict[bytes, bytes]] = {
@@ -39,6 +38,15 @@ _PAGE_HEADERS: Final[dict[bytes, bytes]] = {
 _DATA_TYPES: Final = frozenset({JSON.encode(), TEXT.encode()})
 
 
+@dataclass(slots=True)
+class Entry:
+    """A request whose head is known: who answers, None if nobody does, or why it is refused."""
+
+    visit: Visit | None
+    refusal: Reply | None
+    started: float = field(default_factory=time.perf_counter)
+
+
 class Gate:
     """Around the framework, whose own layers cost more than most answers."""
 
@@ -50,23 +58,36 @@ class Gate:
         self._of_data = [*(_SECURITY_HEADERS | always).items()]
         self._of_pages = [*(_PAGE_HEADERS | always).items()]
 
-    def at_once(self, head: RequestHead, body: bytes) -> Answer | None:
-        """Answer a request that has come as a whole, or return None if that takes waiting."""
-        started = time.perf_counter()
+    def enter(self, head: RequestHead) -> Entry:
+        """Settle who asks, whether they may, and who answers; the body may come later."""
         caller = self._authenticator.caller(head.headers, head.peer)
-        visit = self._edge.find(head, caller)
-        if visit is None:
+        return Entry(self._edge.find(head, caller), self._refusal(head, caller))
+
+    def at_once(self, entry: Entry, body: bytes) -> Answer | None:
+        """Answer a request that has come as a whole, or return None if that takes waiting.
+
+        Call `leave` when the answer is on its way.
+        """
+        entry.started = time.perf_counter()
+        if entry.visit is None:
             return None
-        refusal = self._refusal(head, caller)
         try:
-            answer = Answer(refusal) if refusal else self._edge.at_once(visit, body)
+            answer = (
+                self._edge.at_once(entry.visit, body)
+                if entry.refusal is None
+                else Answer(entry.refusal)
+            )
         except AggregatorError as error:
             answer = Answer(errors.of(error))
         if answer is not None:
             self._harden(answer.raw_headers)
-            name = "refused" if refusal else visit.route.path
-            _count(name, answer.status_code, time.perf_counter() - started)
         return answer
+
+    def leave(self, entry: Entry, status: int) -> None:
+        """Count a request that was answered."""
+        visit = entry.visit
+        name = "refused" if entry.refusal else "unknown" if visit is None else visit.route.path
+        HTTP_REQUESTS.observe(name, status, time.perf_counter() - entry.started)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -76,7 +97,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        entry, status = self.enter(of_scope(scope)), 500
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -85,19 +106,15 @@ class Gate:
                 self._harden(message["headers"])
             await send(message)
 
-        head = of_scope(scope)
-        caller = self._authenticator.caller(head.headers, head.peer)
-        refusal, visit = self._refusal(head, caller), self._edge.find(head, caller)
         try:
-            if refusal is not None:
-                await Answer(refusal)(scope, receive, sending)
-            elif visit is not None:
-                await self._answer(visit, scope, receive, sending)
+            if entry.refusal is not None:
+                await Answer(entry.refusal)(scope, receive, sending)
+            elif entry.visit is not None:
+                await self._answer(entry.visit, scope, receive, sending)
             else:
                 await self._app(scope, receive, sending)
         finally:
-            name = visit.route.path if visit else "unknown"
-            _count("refused" if refusal else name, status, time.perf_counter() - started)
+            self.leave(entry, status)
 
     async def _answer(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -131,18 +148,3 @@ class Gate:
             challenge = {"www-authenticate": 'Basic realm="fleet aggregator", charset="UTF-8"'}
             return Reply(refused.body, 401, headers=challenge)
         return None
-
-
-def _count(route: str, status: int, seconds: float) -> None:
-    count, taken = _measures(route, status)
-    count.inc()
-    taken.observe(seconds)
-
-
-@lru_cache(maxsize=1_000)
-def _measures(route: str, status: int) -> tuple[Counter, Histogram]:
-    """Return what counts requests and what measures them; to look them up takes longer."""
-    return (
-        telemetry.HTTP_REQUESTS.labels(route, str(status)),
-        telemetry.HTTP_SECONDS.labels(route),
-    )

@@ -5,12 +5,13 @@ or fill the memory by never ending them, or by never reading what it asked for.
 """
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from aggregator.api.gate import Gate
+from aggregator.api.gate import Entry, Gate
 from aggregator.api.heads import PlainRequest, read
 from aggregator.api.sending import PART_BYTES, Answer
 
@@ -20,6 +21,15 @@ _WHOLE_BYTES: Final = 32 * 1024  # a longer request goes the way of ASGI, which 
 _REST_SECONDS: Final = 0.05  # how long a request is held for the rest of its body
 _MAX_QUEUED: Final = 100  # requests of a connection that wait for the answer to an earlier one
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n"
+
+
+@dataclass(slots=True)
+class _Held:
+    """A request that lacks a part of its body, and what came of it."""
+
+    request: PlainRequest
+    entry: Entry
+    data: bytes
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -51,13 +61,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._active = 0.0  # when something came last
         self._untouched = True  # by uvicorn's parser
-        self._held: tuple[PlainRequest, bytes] | None = None  # what lacks a part of its body
+        self._held: _Held | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._made: Answer | None = None  # for the request that is being parsed
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own narrowing
         """Begin to wait for the first head."""
         super().connection_made(transport)
+        if self.scheme == "http":  # what is written is sent at once, as far as the socket takes it
+            transport.set_write_buffer_limits(0)
         self._peer = self.client[0] if self.client else ""
         self._wait()
 
@@ -72,13 +84,12 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer a request at once, or parse *data* and look at what is still owed after it."""
         self._active = self.loop.time()
         if self._held is not None:
-            request, begun = self._held
-            self._let_go()
-            data = begun + data
-            done = self._take(request, data)
+            held, self._held = self._held, None
+            data = held.data + data
+            done = self._take(held.request, held.entry, data)
         else:
-            first = read(data, self._peer) if self._is_between() else None
-            done = first is not None and (self._hold(first, data) or self._take(first, data))
+            request = read(data, self._peer) if self._is_between() else None
+            done = request is not None and self._begin(request, data)
         if not done:
             self._parse(data)
 
@@ -137,28 +148,36 @@ class BoundedProtocol(HttpToolsProtocol):
         is_answered = not self._in_head and self.cycle.response_complete
         return is_answered and not self.cycle.more_body and not self.flow.write_paused
 
-    def _hold(self, request: PlainRequest, data: bytes) -> bool:
-        """Keep what came of *request* for a moment if its body is not here; tell whether so."""
-        if not len(data) < request.end <= _WHOLE_BYTES:
+    def _begin(self, request: PlainRequest, data: bytes) -> bool:
+        """Answer *request* or hold it for its body; tell whether that is done."""
+        if request.end > _WHOLE_BYTES or self._is_crowded():
             return False
-        self._held = request, data
-        self._rest = self.loop.call_later(_REST_SECONDS, self._give_in)
+        entry = self._gate.enter(request.head)
+        if len(data) >= request.end:
+            return self._take(request, entry, data)
+        self._held = _Held(request, entry, data)
+        if self._rest is None:
+            self._rest = self.loop.call_later(_REST_SECONDS, self._give_in)
         return True
 
-    def _take(self, request: PlainRequest, data: bytes) -> bool:
+    def _take(self, request: PlainRequest, entry: Entry, data: bytes) -> bool:
         """Answer *request* if *data* is all of it and that needs no waiting; tell whether so."""
-        if not len(data) == request.end <= _WHOLE_BYTES or self._is_crowded():
+        if len(data) != request.end:
             return False
-        answer = self._gate.at_once(request.head, data[request.body :])
-        if answer is None or len(answer.body) > PART_BYTES:
+        answer = self._gate.at_once(entry, data[request.body :])
+        if answer is None:
+            return False
+        is_long = len(answer.body) > PART_BYTES
+        if is_long:
             self._made = answer
-            return False
-        answer.done()
-        self.transport.write(answer.whole(self.server_state.default_headers))
-        self._settle()
-        if self.timeout_keep_alive_task is None:
-            self._await_next(self.timeout_keep_alive)
-        return True
+        else:
+            self.transport.write(answer.whole(self.server_state.default_headers))
+            answer.done()
+            self._settle()
+            if self.timeout_keep_alive_task is None:
+                self._await_next(self.timeout_keep_alive)
+        self._gate.leave(entry, answer.status_code)
+        return not is_long
 
     def _parse(self, data: bytes) -> None:
         self._untouched = self._begun = False
@@ -176,11 +195,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self._wait()
 
     def _give_in(self) -> None:
-        """Let uvicorn wait for the rest of a body."""
-        if self._held is not None:
-            _, data = self._held
-            self._let_go()
-            self._parse(data)
+        """Let uvicorn wait for the rest of a body, if it was held for long enough."""
+        self._rest = None
+        if self._held is None:
+            return
+        rest = self._active + _REST_SECONDS - self.loop.time()
+        if rest > 0:
+            self._rest = self.loop.call_later(rest, self._give_in)
+            return
+        held, self._held = self._held, None
+        self._parse(held.data)
 
     def _let_go(self) -> None:
         self._held = None

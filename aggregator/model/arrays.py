@@ -1,4 +1,4 @@
-"""Names for the numpy columns that travel between packages."""
+"""Names for the numpy columns that travel between packages, and looks at flags."""
 
 from typing import TypeAlias
 
@@ -11,12 +11,21 @@ Floats: TypeAlias = NDArray[np.float64]
 Ids: TypeAlias = NDArray[np.uint32]
 Ints: TypeAlias = NDArray[np.int64]
 
+# Of fewer flags numpy's own functions take several times as long as a look at the bytes.
+_FEW = 4_096
+_TRUE, _FALSE = b"\x01", b"\x00"
+
 
 def every(flags: Bools) -> bool:
-    """Tell what `flags.all()` does; of few flags at a third of its price."""
-    return int(np.count_nonzero(flags)) == flags.size
+    """Tell what `flags.all()` does."""
+    return _FALSE not in flags.tobytes() if flags.size < _FEW else bool(flags.all())
 
 
 def some(flags: Bools) -> bool:
-    """Tell what `flags.any()` does; of few flags at a third of its price."""
-    return bool(np.count_nonzero(flags))
+    """Tell what `flags.any()` does."""
+    return _TRUE in flags.tobytes() if flags.size < _FEW else bool(flags.any())
+
+
+def how_many(flags: Bools) -> int:
+    """Tell what `np.count_nonzero(flags)` does."""
+    return flags.tobytes().count(_TRUE) if flags.size < _FEW else int(np.count_nonzero(flags))

@@ -1,7 +1,7 @@
 """What a query answers."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from aggregator.model.arrays import Ints
 from aggregator.model.labels import LabelTable
@@ -11,7 +11,7 @@ from aggregator.model.stepmatrix import StepMatrix, StepRange
 from aggregator.promql.context import Read
 
 
-class ResultKind(Enum):
+class ResultKind(StrEnum):
     """The type of a result, in the words of Prometheus's API."""
 
     VECTOR = "vector"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from aggregator import telemetry
-from aggregator.model.arrays import Bools, Ids, Ints, some
+from aggregator.model.arrays import Bools, Ids, Ints, how_many, some
 from aggregator.model.budget import Budget
 from aggregator.model.kept import Kept
 from aggregator.model.samples import Newest, SampleBlock, SeriesSamples
@@ -107,7 +107,7 @@ class Head:
             if rows is None:
                 return None
             newest = self._rings.last(rows, start, max(start, min(end_ms, _FAR_MS)))
-        budget.spend_samples(int(np.count_nonzero(newest.present)))
+        budget.spend_samples(how_many(newest.present))
         _SERVED.inc()
         return newest
 

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from aggregator.model.arrays import Bools, Floats, Ints, some
+from aggregator.model.arrays import Bools, Floats, Ints, how_many, some
 from aggregator.model.labels import METRIC_NAME, LabelTable
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.functions.kahan import corrected
@@ -34,9 +34,25 @@ def aggregate(
     op: str, matrix: StepMatrix, grouping: tuple[str, ...], *, without: bool
 ) -> StepMatrix:
     """Reduce each group of series to one; *op* is a key of `REDUCERS`."""
+    if op == "count" and not grouping and not without:
+        return _count_of_all(matrix)
     groups, series = grouped(grouping_labels(matrix.series, grouping, without=without))
     values = REDUCERS[op](matrix.values, matrix.present, groups)
     return StepMatrix(series, values, groups.any(matrix.present), dropped(matrix, groups))
+
+
+def _count_of_all(matrix: StepMatrix) -> StepMatrix:
+    """Return how many series there are at each step, which takes no groups."""
+    steps = matrix.present.shape[1]
+    if steps == 1:
+        counts = np.array([[how_many(matrix.present)]], np.float64)
+    else:
+        counts = np.count_nonzero(matrix.present, axis=0)[None, :].astype(np.float64)
+    there = counts > 0
+    rows = min(len(matrix.series), 1)
+    series = LabelTable.empty(matrix.series.strings, rows)
+    drop_name = np.array([some(matrix.drop_name)])
+    return StepMatrix(series, counts[:rows], there[:rows], drop_name[:rows])
 
 
 def dropped(matrix: StepMatrix, groups: Groups) -> Bools:
