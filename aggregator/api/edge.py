@@ -42,12 +42,30 @@ _MAX_CHARACTERS = 500  # of a parameter that is remembered, or of a header that 
 
 @record
 class Visit:
-    """A request on its way to the route that answers it; `path` are the route's parameters."""
+    """A request on its way to the route that answers it; `path` are the route's parameters.
+
+    `client` and its `line` take turns; callers by name, the anonymous by their address. `gzip`
+    tells whether the answer may be compressed.
+    """
 
     route: Route
     path: Mapping[str, str]
     head: RequestHead
     caller: Caller | None
+    client: str
+    line: str
+    gzip: bool
+
+    @staticmethod
+    def of(
+        route: Route, path: Mapping[str, str], head: RequestHead, caller: Caller | None
+    ) -> "Visit":
+        """Return the visit of *caller*."""
+        is_named = caller is not None and caller.name != ANONYMOUS
+        client = caller.name if caller is not None and is_named else head.peer
+        line = head.headers.get("x-dashboard-uid", "")[:64]
+        gzip = _names_gzip(head.headers.get("accept-encoding", "")[:_MAX_CHARACTERS])
+        return Visit(route, path, head, caller, client, line, gzip)
 
 
 class Edge:
@@ -92,18 +110,18 @@ class Edge:
         """
         route = self._plain.get((head.method, head.path))
         if route is not None:
-            return Visit(route, {}, head, caller)
+            return Visit.of(route, {}, head, caller)
         for pattern, route in self._patterns:
             found = pattern.match(head.path)
             if found is not None and head.method in route.methods:
-                return Visit(route, found.groupdict(), head, caller)
+                return Visit.of(route, found.groupdict(), head, caller)
         return None
 
     async def respond(self, visit: Visit, receive: Receive) -> Response:
         """Answer one request. Raises `RequestError`."""
         self._check_access(visit)
         body = b"" if visit.head.method in _READS else await _body(receive)
-        asked, gzip = _request(visit, body, self._budget()), _accepts_gzip(visit.head)
+        asked, gzip = _request(visit, body, self._budget()), visit.gzip
         handler = visit.route.handler
         match visit.route.lane:
             case Lane.EVENT_LOOP:
@@ -113,7 +131,7 @@ class Edge:
                 work = loop.run_in_executor(self._aside, errors.answer, handler, asked)
                 return Answer(compressed(await work, gzip=gzip))
             case Lane.POOL:
-                question = _question(visit, asked, gzip=gzip)
+                question = _question(visit, asked)
                 reply = await self._answering.answer(question, receive)
                 return Response(status_code=499) if reply is None else self._sent(question, reply)
 
@@ -127,12 +145,11 @@ class Edge:
             return None
         self._check_access(visit)
         body = b"" if visit.head.method in _READS else body
-        gzip = _accepts_gzip(visit.head)
         if lane is Lane.EVENT_LOOP:
             asked = _request(visit, body, self._budget())
-            return Answer(compressed(errors.answer(visit.route.handler, asked), gzip=gzip))
+            return Answer(compressed(errors.answer(visit.route.handler, asked), gzip=visit.gzip))
         asked = _request(visit, body, self._answering.quick_budget())
-        question = _question(visit, asked, gzip=gzip)
+        question = _question(visit, asked)
         reply = self._answering.at_once(question)
         return None if reply is None else self._sent(question, reply)
 
@@ -193,15 +210,8 @@ class Edge:
         return Answer(reply, lambda: self._unsent.release(client, size))
 
 
-def _question(visit: Visit, asked: Request, *, gzip: bool) -> Question:
-    line = visit.head.headers.get("x-dashboard-uid", "")[:64]
-    return Question(visit.route, asked, _client(visit), line, gzip)
-
-
-def _client(visit: Visit) -> str:
-    """Return who shares turns: callers by name, the anonymous by their address."""
-    caller = visit.caller
-    return visit.head.peer if caller is None or caller.name == ANONYMOUS else caller.name
+def _question(visit: Visit, asked: Request) -> Question:
+    return Question(visit.route, asked, visit.client, visit.line, visit.gzip)
 
 
 def _request(visit: Visit, body: bytes, budget: Budget) -> Request:
@@ -261,10 +271,6 @@ async def _body(receive: Receive) -> bytes:
     except TimeoutError as error:
         raise RequestError(408, "bad_data", "the body came too slowly") from error
     return b"".join(chunks)
-
-
-def _accepts_gzip(head: RequestHead) -> bool:
-    return _names_gzip(head.headers.get("accept-encoding", "")[:_MAX_CHARACTERS])
 
 
 @lru_cache(maxsize=64)

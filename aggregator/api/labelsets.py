@@ -26,6 +26,8 @@ def label_objects(table: LabelTable) -> list[bytes]:
 
     What a store keeps of a selection, and marks as read-only, is asked for again and again.
     """
+    if not table.names:
+        return [b"{}"] * len(table)
     held = _KEPT.get(table.codes)
     if held is not None and held[0] == table.names:
         return held[1]
@@ -37,8 +39,6 @@ def label_objects(table: LabelTable) -> list[bytes]:
 
 def _objects(table: LabelTable) -> list[bytes]:
     names = table.names
-    if not names:
-        return [b"{}"] * len(table)
     values = table.strings.texts(table.codes.reshape(-1))
     if values and table.codes.all():  # nowhere is a label absent: all objects have one form
         keys = b",".join([_verbatim(orjson.dumps(name)) + b':"%b"' for name in names])

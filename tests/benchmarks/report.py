@@ -25,8 +25,9 @@ loopback in interleaved rounds, and must answer alike before anything is measure
 Prometheus to 10⁻⁶, VictoriaMetrics to 5 % (its functions do not extrapolate). In its turn each is
 asked for a tenth of a second, once at least, before the time counts; where all take less than 10 ms
 that is the median of nine requests, else of one. Times are minimum/median, ratios are of medians.
-Where Prometheus takes less than 1 ms, what is measured is the way through HTTP, which costs more in
-Python than in Go.
+Where Prometheus takes less than 1 ms, most of what is measured is the way through HTTP and the work
+of the client, which is `http.client`; Debian's Python (3.11.2) runs a tenth faster than one that
+was built without optimisation.
 
 In f each client looks at another second, and every time at another one: ranges are aligned to steps
 of 30 s as Grafana does it, instants and label requests are not.
@@ -64,7 +65,10 @@ def publish(rows: list[Row], *, quick: bool) -> int:
         )
     if not quick:
         kept = _kept()
-        where = f"{dt.date.today()}, {os.cpu_count()} cores, {platform.machine()}"  # noqa: DTZ011
+        where = (
+            f"{dt.date.today()}, {os.cpu_count()} cores, {platform.machine()}, "  # noqa: DTZ011
+            f"Python {platform.python_version()}"
+        )
         for row in rows:
             cells = [str(cell) for cell in astuple(row)[:-1]]
             cells += [row.verdict, where]

@@ -142,7 +142,6 @@ def windows_leaf(
 
 def _select(node: VectorSelector, ends: Ints, back_ms: int, context: Context) -> _Selected:
     """Select the series of *node*, for a look from *ends* (ms, `[T]`) *back_ms* back."""
-    context.budget.check()
     start = int(ends[0]) - back_ms - context.rules.closed_left
     end = int(ends[-1])
     selection = context.select(node.matchers, start, end)
