@@ -51,7 +51,7 @@ class Strings:
 
     def __init__(self, parent: "Strings | None" = None) -> None:
         self._parent = parent
-        self._parent_size = 0 if parent is None else len(parent._texts)
+        self._parent_size = 0 if parent is None else len(parent)
         self._texts: list[str] = [""]
         self._codes: dict[str, int] = {"": 0}
 
