@@ -258,6 +258,7 @@ def _written(values: Floats) -> list[bytes]:
     """Return what `number` does for each of a few values."""
     if values.size <= _ALONE:
         return [number(value).encode() for value in values.tolist()]
+    values = np.ascontiguousarray(values)  # orjson takes no others
     dump = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
     if (values == np.floor(values)).any():
         dump = (dump + b",").replace(b".0,", b",")[:-1]

@@ -1,6 +1,7 @@
 """Results as JSON."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -101,6 +102,17 @@ def test_vector():
         b'[{"metric":{},"value":[1.500,"1"]},{"metric":{"a":"x"},"value":[1.500,"2.5"]}]'
     )
     assert _json(_matrix([{"a": "x"}], [[1]], [[False]])) == b"[]"
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 80, 81])
+def test_values_lie_in_memory_as_they_like(count):
+    """One value repeated, every second one, and a column turned round are written like any."""
+    wide = np.arange(2.0 * count).reshape(count, 2)
+    for values in (np.broadcast_to(wide[:1, 1:], (count, 1)), wide[:, 1:], wide[::-1, :1]):
+        labels = [{"a": str(row)} for row in range(count)]
+        matrix = replace(_matrix(labels, values, [[True]] * count), values=values)
+        body = orjson.loads(_json(matrix))
+        assert [float(each["value"][1]) for each in body] == values[:, 0].tolist()
 
 
 def _labels(draw):
