@@ -17,14 +17,16 @@ from aggregator.model.labels import LabelTable
 
 FEW = 80  # where both ways take as long
 _QUOTE = ord('"')
-# the label sets of selections that were asked for last; 80 of 16 labels are 50 KB
+# the label sets of selections that were asked for last, 13 MB at most; 80 of 16 labels are 50 KB
 _KEPT: Kept[tuple[tuple[str, ...], list[bytes]]] = Kept(200)
+_KEPT_BYTES = 1 << 16
 
 
 def label_objects(table: LabelTable) -> list[bytes]:
     """Return each of a few label sets as a JSON object, names in table order.
 
-    What a store keeps of a selection, and marks as read-only, is asked for again and again.
+    What a store keeps of a selection, and marks as read-only, is asked for again and again. Such
+    codes are of the store's own dictionary, in which a code stays one string.
     """
     if not table.names:
         return [b"{}"] * len(table)
@@ -32,7 +34,7 @@ def label_objects(table: LabelTable) -> list[bytes]:
     if held is not None and held[0] == table.names:
         return held[1]
     objects = _objects(table)
-    if len(table) <= FEW:
+    if len(table) <= FEW and table.codes.nbytes + sum(map(len, objects)) <= _KEPT_BYTES:
         _KEPT.put(table.codes, (table.names, objects))
     return objects
 
