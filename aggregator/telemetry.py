@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 
 class Requests(Collector):
@@ -62,7 +63,7 @@ class Requests(Collector):
             None,
             ["route"],
         )
-        names = [*map(str, self._bounds[:-1]), "+Inf"]
+        names = [floatToGoString(bound) for bound in self._bounds]
         for route, buckets in list(self._buckets.items()):
             cumulated = zip(names, accumulate(buckets), strict=True)
             durations.add_metric([route], list(cumulated), self._seconds[route])
