@@ -1,21 +1,25 @@
 """The newest minutes in memory against a full memory of everything."""
 
+import math
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.model.arrays import Ids
 from aggregator.model.budget import Budget
 from aggregator.model.samples import STALE, SampleBlock
-from aggregator.store import rings
+from aggregator.store import head, rings
 from aggregator.store.conflicts import Verdict, settled
 from aggregator.store.head import SPAN_MS, Head
 from aggregator.store.lifetimes import Lifetimes
-from aggregator.store.rings import LARGEST
+from aggregator.store.rings import LARGEST, Run
 from tests.store.model import bits, stale
 
 T0 = 1_700_000_000_000
 SERIES = 4
+NO_END = 1 << 40
 IDS = np.arange(SERIES, dtype=np.uint32)
 
 Memory = dict[int, dict[int, float]]
@@ -71,6 +75,24 @@ class Kept:
         kept = block.take(stays)
         self.head.absorb(rows[stays], kept, replacing[stays])
 
+    def begin_again(self, later: int) -> None:
+        """Have a new head, which knows when series had their last sample, or *later*, on disk."""
+        self.head = Head(self.head.span_ms)
+        self.head.grow(self.lives.rows_used)
+        rows = np.array([row for row, stored in self.memory.items() if stored], np.int64)
+        last = [max(self.memory[row]) + later for row in rows.tolist()]
+        self.head.load(rows, np.array(last, np.int64))
+
+    def fill(self, rows: set[int], floor: int) -> None:
+        """Fill the head with what *rows* have later than *floor*, where it lacks that."""
+        filled = np.array(sorted(row for row in rows if self.memory[row]), np.int64)
+        filled = filled[self.head.lacking(filled, floor)]
+        found = [self.stored(row, floor, NO_END) for row in filled.tolist()]
+        times = np.array([time for samples in found for time, _ in samples], np.int64)
+        values = np.frombuffer(b"".join(value for samples in found for _, value in samples))
+        counts = np.array([len(samples) for samples in found], np.int64)
+        self.head.fill(filled, Run(counts, times, values), floor)
+
     def stored(self, row: int, start: int, end: int) -> list[tuple[int, bytes]]:
         """Return what was stored of a series."""
         return sorted((t, bits(v)) for t, v in self.memory[row].items() if start < t <= end)
@@ -119,6 +141,52 @@ def test_the_head_is_right_or_silent(span, batches):
         kept.read(newest - 1, newest)
         for row in range(SERIES):
             kept.read(start, end, IDS[row : row + 1])
+
+
+ODD = [1.0, 2.0, STALE, 0.0, -0.0, math.nan, math.inf]
+writing = st.tuples(
+    st.just("write"),
+    st.integers(0, 2_000),
+    st.lists(
+        st.tuples(st.integers(0, SERIES - 1), st.integers(0, 400), st.sampled_from(ODD)),
+        min_size=1,
+        max_size=200,
+    ),
+)
+starting = st.tuples(
+    st.just("begin again"),
+    st.integers(-100, 2_400),
+    st.sets(st.integers(0, SERIES - 1)),
+)
+ends = st.lists(st.tuples(st.integers(-1, 2_400), st.integers(-1, 2_400)), max_size=5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    span=st.sampled_from([0, 50, 300, 100_000]),
+    scale=st.sampled_from([1, 60]),
+    steps=st.lists(st.tuples(writing | starting, ends), min_size=1, max_size=8),
+)
+def test_the_head_is_right_or_silent_however_it_was_filled(span, scale, steps):
+    """Written, loaded, filled, released and moved: the newest is the last one, to the bit."""
+    kept = Kept(span)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(head, "_SWEEP_MS", 100)
+        patched.setattr(rings, "_WORTH_MOVING", 1)
+        patched.setattr(rings, "_MOVED_AT_ONCE", 2)
+        for (action, at, what), windows in steps:
+            if action == "write":
+                kept.write([(row, (at + time) * scale, value) for row, time, value in what])
+            else:
+                kept.begin_again(later=at % 3 * 50)
+                kept.fill(what, at * scale)
+            times = sorted({time for stored in kept.memory.values() for time in stored})
+            for end in times[-3:]:
+                kept.read(end - 1, end)
+            for start, end in windows:
+                kept.read(start * scale, end * scale)
+                for row in range(SERIES):
+                    kept.read(start * scale, end * scale, IDS[row : row + 1])
 
 
 @settings(max_examples=30, deadline=None)
