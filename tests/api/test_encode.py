@@ -13,9 +13,11 @@ from aggregator.api import encode
 from aggregator.api.labelsets import label_objects, label_sets
 from aggregator.errors import QueryExecutionError
 from aggregator.model.budget import Budget
-from aggregator.model.labels import LabelTable, Strings
-from aggregator.model.samples import SeriesSamples
+from aggregator.model.labels import LabelTable, Matcher, MatchOp, Strings
+from aggregator.model.samples import SampleBlock, SeriesSamples
 from aggregator.model.stepmatrix import StepMatrix
+from aggregator.store.days import DAY_MS
+from aggregator.store.memory import MemoryStore
 
 
 def _matrix(labels, values, present):
@@ -180,6 +182,35 @@ def test_every_label_comes_back(labels):
     """Whatever a cluster writes into labels that all its series have, it stays within them."""
     table = LabelTable.from_dicts(labels, Strings())
     assert [orjson.loads(text) for text in label_objects(table)] == labels
+
+
+def test_label_sets_follow_the_series():
+    """Kept ones are those of the series, also after some were forgotten and new ones took over."""
+    store = MemoryStore()
+    for day in range(1, 12):
+        now = day * DAY_MS
+        labels = [
+            {"__name__": "x", "n": str(row), "day": str(day - row % 2)} for row in range(20 + day)
+        ]
+        ids = store.series_ids(labels)
+        store.write(SampleBlock(ids, np.full(ids.size, now), np.ones(ids.size)))
+        for n in ("1|2|3", ".+", "[0-9]", ".+"):
+            matchers = [Matcher("n", MatchOp.REGEX, n), Matcher("__name__", MatchOp.EQUAL, "x")]
+            for _ in range(2):
+                strings = store.strings()
+                table = store.select(matchers, now, now, strings, Budget()).labels
+                made_up = table.with_column("n", np.full(len(table), strings.intern(f"d{day}")))
+                for some in (table, made_up, table.keep(("day",)), table.take([0, 2])):
+                    assert [orjson.loads(each) for each in label_objects(some)] == some.dicts()
+        store.expire(now)
+
+
+def test_what_is_kept_of_label_sets_is_bounded():
+    """Large ones are written anew each time; those that are kept are the same object again."""
+    for size, kept in ((10, True), (100_000, False)):
+        table = LabelTable.from_dicts([{"a": "x" * size}], Strings())
+        table.codes.flags.writeable = False
+        assert (label_objects(table) is label_objects(table)) is kept
 
 
 def test_label_sets():

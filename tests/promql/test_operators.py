@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -263,3 +264,23 @@ def test_rows_are_ordered_as_prometheus_compares_labels(rows):
     series = LabelTable.from_dicts(rows, Strings())
     got = [sorted(series.labels(row).items()) for row in label_order(series).tolist()]
     assert got == sorted(sorted(row.items()) for row in rows)
+
+
+@given(single_matrices(), st.booleans(), st.booleans(), st.integers(0, 2))
+def test_counting_everything_is_counting_one_group(matrix, named, without, flip):
+    """However many series and steps there are, and whatever is absent or loses its name."""
+    drop_name = np.arange(len(matrix.series)) % 3 == flip
+    matrix = replace(matrix, drop_name=drop_name & named)
+    whole = aggregate("count", matrix, (), without=False)
+    every_label = matrix.series.names if without else ("nope",)
+    group = aggregate("count", matrix, every_label, without=without)
+    assert whole.series.dicts() == group.series.dicts()
+    assert len(whole.series) == min(len(matrix.series), 1)
+    assert whole.present.tolist() == group.present.tolist()
+    assert whole.drop_name.tolist() == group.drop_name.tolist()
+    np.testing.assert_array_equal(whole.values[whole.present], group.values[group.present])
+    shape = len(whole.series), matrix.values.shape[1]
+    for found in (whole, group):
+        assert found.values.shape == found.present.shape == shape
+        assert found.values.dtype == np.float64
+        assert found.present.dtype == found.drop_name.dtype == np.bool_

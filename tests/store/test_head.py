@@ -49,6 +49,7 @@ class Kept:
 
     def __init__(self, span_ms: int = SPAN_MS, series: int = SERIES) -> None:
         self.ids = np.arange(series, dtype=np.uint32)
+        self.ids.flags.writeable = False  # as a store keeps the ids of a selection
         self.head = Head(span_ms)
         self.lives = Lifetimes.empty().with_ids(self.ids)
         self.head.grow(self.lives.rows_used)
@@ -178,8 +179,9 @@ def test_the_head_is_right_or_silent_however_it_was_filled(span, scale, steps):
             if action == "write":
                 kept.write([(row, (at + time) * scale, value) for row, time, value in what])
             else:
-                kept.begin_again(later=at % 3 * 50)
+                kept.begin_again(later=at % 3 * 1_000)
                 kept.fill(what, at * scale)
+                windows.append((at, NO_END))
             times = sorted({time for stored in kept.memory.values() for time in stored})
             for end in times[-3:]:
                 kept.read(end - 1, end)
@@ -289,16 +291,32 @@ def test_series_that_were_on_disk_before_are_unsure():
     assert verdicts.tolist() == [Verdict.NEW, Verdict.UNSURE, Verdict.NEW]
 
 
+def test_heads_that_grow_hold_what_they_held():
+    """New series have rows of their own, and nothing in them."""
+    kept = Kept()
+    kept.write([(row, T0, float(row)) for row in range(SERIES)])
+    kept.ids = np.arange(5 * 1_024, dtype=np.uint32)
+    kept.memory |= {row: {} for row in range(SERIES, kept.ids.size)}
+    kept.lives = kept.lives.with_ids(kept.ids)
+    assert not kept.read(T0 - 1, T0)
+    kept.head.grow(kept.lives.rows_used)
+    assert kept.read(T0 - 1, T0)
+    kept.write([(3_000, T0, 7.0)])
+    assert kept.read(T0 - 1, T0)
+
+
 def test_rows_of_another_epoch_are_not_answered():
     """A reader that looked its rows up before they were numbered anew goes to the disk."""
     kept = Kept(series=3 * 1_024)
     rows = np.array([5, 1_024 + 6, 2_048 + 7])
     kept.write([(row, T0, float(row)) for row in rows.tolist()])
+    ids = rows[[0, 2]].astype(np.uint32)
+    ids.flags.writeable = False
+    assert kept.read(T0 - 1, T0, ids)
     gone = np.zeros(3 * 1_024, np.bool_)
     gone[1_024:2_048] = True
     before, (kept.lives, blocks) = kept.lives, kept.lives.without(gone)
     kept.head.compact(blocks, kept.lives.epoch)
-    ids = rows[[0, 2]].astype(np.uint32)
     assert kept.head.newest(lambda: before, ids, T0 - 1, T0, Budget()) is None
     assert kept.read(T0 - 1, T0, ids)
     block = SampleBlock(ids, np.full(2, T0), ids.astype(np.float64))
