@@ -63,7 +63,7 @@ class Requests(Collector):
             None,
             ["route"],
         )
-        names = [floatToGoString(bound) for bound in self._bounds]
+        names = [floatToGoString(bound) for bound in self._bounds]  # type: ignore[no-untyped-call]  # the library leaves it unannotated
         for route, buckets in list(self._buckets.items()):
             cumulated = zip(names, accumulate(buckets), strict=True)
             durations.add_metric([route], list(cumulated), self._seconds[route])

@@ -6,7 +6,7 @@ What is not quite plain is left to uvicorn, whose parser also reads the fields h
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -17,9 +17,9 @@ from aggregator.model.record import record
 
 _LINE: Final = re.compile(rb"(GET|POST) (/[\w./~-]*)(?:\?([!\"$-~]*))? HTTP/1\.1\r\n")
 _END: Final = b"\r\n\r\n"
-_MAX_FIELDS_BYTES: Final = 4096  # what is kept must not fill the memory
+_MAX_FIELDS, _MAX_FIELDS_BYTES = 64, 4096  # what is kept must not fill the memory
 _STAYS: Final = "keep-alive"
-_NOT_PLAIN: Final = frozenset({"transfer-encoding", "expect", "upgrade"})
+_NOT_PLAIN: Final = frozenset({"transfer-encoding", "expect", "upgrade", "proxy-connection"})
 
 
 @record
@@ -33,7 +33,7 @@ class RequestHead:
     path: str
     raw_path: bytes
     query: bytes
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)  # they hold secrets
     peer: str
 
 
@@ -88,6 +88,8 @@ def _fields(lines: bytes) -> _Fields | None:
     try:
         parser.feed_data(b"POST / HTTP/1.1\r\n" + lines + b"\r\n")
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    if len(seen.fields) > _MAX_FIELDS:
         return None
     headers = _by_name(seen.fields)
     stays = headers.get("connection", _STAYS).lower() == _STAYS
