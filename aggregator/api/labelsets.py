@@ -5,6 +5,8 @@ A few are written one by one, which has no fixed cost. Many are laid out from pi
 Arrow `take` lays the rows out, without a Python loop over them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -18,11 +20,11 @@ from aggregator.model.labels import LabelTable
 FEW = 80  # where both ways take as long
 _QUOTE = ord('"')
 # the label sets of selections that were asked for last, 13 MB at most; 80 of 16 labels are 50 KB
-_KEPT: Kept[tuple[tuple[str, ...], list[bytes]]] = Kept(200)
+_KEPT: Kept[tuple[tuple[str, ...], Sequence[bytes]]] = Kept(200)
 _KEPT_BYTES = 1 << 16
 
 
-def label_objects(table: LabelTable) -> list[bytes]:
+def label_objects(table: LabelTable) -> Sequence[bytes]:
     """Return each of a few label sets as a JSON object, names in table order.
 
     What a store keeps of a selection, and marks as read-only, is asked for again and again. Such
