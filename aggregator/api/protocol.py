@@ -8,6 +8,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from httptools import HttpParserError
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -78,6 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._settle()
         self._read()
         self._let_go()
+        self._unset_keepalive_if_required()  # uvicorn leaves it to fire after a reset
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -92,6 +94,13 @@ class BoundedProtocol(HttpToolsProtocol):
             done = request is not None and self._begin(request, data)
         if not done:
             self._parse(data)
+
+    def shutdown(self) -> None:
+        """Close the connection after the answer to who waits for one; a held request does."""
+        held, self._held = self._held, None
+        if held is not None:
+            self._parse(held.data)
+        super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         """Go on waiting, or close the connection if nothing came for too long."""
@@ -113,13 +122,21 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Take the head as it is now: complete."""
+        """Take the head as it is now: complete.
+
+        Another protocol is never spoken, but the parser takes what follows an offer to do so for
+        that: a body would be lost, or be the next request, with a user that no proxy has checked.
+        """
         self._in_head = False
         self._settle()
+        offers = self.parser.should_upgrade()
+        if offers and any(_is_of_body(*field) for field in self.headers):
+            raise HttpParserError("a body behind an offer of another protocol")
         if len(self.pipeline) == _MAX_QUEUED:  # uvicorn goes on reading after each answer
             self.transport.close()
         if not self.transport.is_closing():
             super().on_headers_complete()
+            self.cycle.keep_alive &= not offers
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body, which has a limit of its own."""
@@ -141,17 +158,23 @@ class BoundedProtocol(HttpToolsProtocol):
         made, self._made = self._made, None
         super()._start_asgi_task(cycle, app if made is None else cast("ASGI3Application", made))
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: who offers another protocol is answered in this one."""
+
     def _is_between(self) -> bool:
         """Tell whether the next byte begins a request, and nobody waits for an answer."""
+        if self.flow.write_paused:  # who does not read gets nothing more to read
+            return False
         if self._untouched:
             return True
         is_answered = not self._in_head and self.cycle.response_complete
-        return is_answered and not self.cycle.more_body and not self.flow.write_paused
+        return is_answered and not self.cycle.more_body
 
     def _begin(self, request: PlainRequest, data: bytes) -> bool:
         """Answer *request* or hold it for its body; tell whether that is done."""
         if request.end > _WHOLE_BYTES or self._is_crowded():
             return False
+        self._settle()
         entry = self._gate.enter(request.head)
         if len(data) >= request.end:
             return self._take(request, entry, data)
@@ -161,23 +184,42 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def _take(self, request: PlainRequest, entry: Entry, data: bytes) -> bool:
-        """Answer *request* if *data* is all of it and that needs no waiting; tell whether so."""
+        """Answer *request* if *data* is all of it and that needs no waiting; tell whether so.
+
+        A failure is a request that failed, and goes on: the event loop logs it and closes the
+        connection, for who knows what was written.
+        """
         if len(data) != request.end:
             return False
-        answer = self._gate.at_once(entry, data[request.body :])
-        if answer is None:
-            return False
-        is_long = len(answer.body) > PART_BYTES
-        if is_long:
-            self._made = answer
-        else:
-            self.transport.write(answer.whole(self.server_state.default_headers))
-            answer.done()
-            self._settle()
-            if self.timeout_keep_alive_task is None:
-                self._await_next(self.timeout_keep_alive)
+        try:
+            answer = self._gate.at_once(entry, data[request.body :])
+            if answer is None:
+                return False
+            if len(answer.body) > PART_BYTES:
+                self._send_in_parts(answer, data)
+            else:
+                self._write(answer)
+        except BaseException:
+            self._gate.leave(entry, 500)
+            raise
         self._gate.leave(entry, answer.status_code)
-        return not is_long
+        return True
+
+    def _write(self, answer: Answer) -> None:
+        try:
+            self.transport.write(answer.whole(self.server_state.default_headers))
+        finally:
+            answer.done()
+        if self.timeout_keep_alive_task is None:
+            self._await_next(self.timeout_keep_alive)
+
+    def _send_in_parts(self, answer: Answer, data: bytes) -> None:
+        """Have uvicorn send *answer* to the request that *data* is."""
+        self._made = answer
+        self._parse(data)
+        if self._made is not None:  # it was not begun
+            self._made = None
+            answer.done()
 
     def _parse(self, data: bytes) -> None:
         self._untouched = self._begun = False
@@ -238,3 +280,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self.transport.close()
+
+
+def _is_of_body(name: bytes, value: bytes) -> bool:
+    """Tell whether a field of a head says that a body follows."""
+    return name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0)

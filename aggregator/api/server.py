@@ -19,6 +19,7 @@ from aggregator.errors import ConfigError
 
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 5
+_KEEP_ALIVE_SECONDS: Final = 75
 _BACKLOG: Final = 1024
 
 
@@ -43,7 +44,7 @@ class Server:
             proxy_headers=False,
             backlog=_BACKLOG,
             limit_concurrency=_BACKLOG,
-            timeout_keep_alive=75,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_STOP_SECONDS,
             http=BoundedProtocol,
             ws="none",
