@@ -101,10 +101,12 @@ class Gate:
 
         async def sending(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            starts = message["type"] == "http.response.start"
+            if starts:
                 self._harden(message["headers"])
             await send(message)
+            if starts:  # what cannot be sent is a failure
+                status = message["status"]
 
         try:
             if entry.refusal is not None:

@@ -186,8 +186,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _take(self, request: PlainRequest, entry: Entry, data: bytes) -> bool:
         """Answer *request* if *data* is all of it and that needs no waiting; tell whether so.
 
-        A failure is a request that failed, and goes on: the event loop logs it and closes the
-        connection, for who knows what was written.
+        What nobody expected counts as a failed request and goes on to the event loop, which logs
+        it and closes the connection.
         """
         if len(data) != request.end:
             return False

@@ -1,14 +1,22 @@
 """HTTP byte by byte: what a client library would not send, or in pieces of its own."""
 
+import gc
 import socket
 
 from aggregator.api.exchange import Lane, Reach, Reply, Route
+from aggregator.api.protocol import BoundedProtocol
 
 
 def connect(api):
     """Return a connection to *api* that waits ten seconds for what it reads."""
     host, port = api.url.removeprefix("http://").rsplit(":", 1)
     return socket.create_connection((host, int(port)), timeout=10)
+
+
+def connections():
+    """Return how many connections the server remembers."""
+    gc.collect()
+    return sum(type(each) is BoundedProtocol for each in gc.get_objects())
 
 
 def until_closed(client):

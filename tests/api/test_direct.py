@@ -1,7 +1,6 @@
 """Requests that are answered without the framework's server, and what becomes of the connection."""
 
 import contextlib
-import gc
 import random
 import struct
 import threading
@@ -11,7 +10,7 @@ from socket import SO_LINGER, SOL_SOCKET
 import pytest
 
 from aggregator.api.protocol import BoundedProtocol
-from tests.api.raw import CHUNKED, ROUTES, answers, connect, request, until_closed
+from tests.api.raw import CHUNKED, ROUTES, answers, connect, connections, request, until_closed
 from tests.servers import wait_until
 
 PLAIN = b"GET /echo?size=%d HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -148,15 +147,9 @@ def test_a_reset_leaves_nothing(patient, sent):
             client.sendall(PLAIN % 1)
             answers(client, 1)
             client.sendall(sent)
-            assert _connections() == 1
+            assert connections() == 1
             client.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-        wait_until(lambda: _connections() == 0, 10, "the end of the connection")
-
-
-def _connections():
-    """Return how many connections the server remembers."""
-    gc.collect()
-    return sum(type(each) is BoundedProtocol for each in gc.get_objects())
+        wait_until(lambda: connections() == 0, 10, "the end of the connection")
 
 
 def test_too_many_connections(run, monkeypatch):

@@ -1,6 +1,10 @@
 """The lane of quick jobs."""
 
 import asyncio
+import time
+
+import pytest
+import uvloop
 
 from aggregator.api.quick import QuickLane
 
@@ -49,3 +53,39 @@ def test_kinds_are_forgotten():
     assert lane.knows(4_999)
     lane.learn(4_999, quick=False)
     assert not lane.knows(4_999)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.Loop, asyncio.SelectorEventLoop])
+def test_the_loop_sleeps_when_nobody_asks(new_loop):
+    """After a job the loop looks for another one for a moment, then it takes no time any more."""
+
+    async def scenario():
+        lane, loop, later = QuickLane(), asyncio.get_running_loop(), asyncio.Event()
+        for _ in range(3):
+            assert lane.idle
+            lane.run(lambda: None)
+            assert not lane.idle
+            await asyncio.sleep(0)
+        used = time.thread_time()
+        loop.call_later(0.5, later.set)
+        await later.wait()
+        return time.thread_time() - used
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(scenario()) < 0.02
+
+
+def test_jobs_that_wait_go_first():
+    """While jobs wait for their turn, no other one runs at once."""
+
+    async def scenario():
+        lane, done = QuickLane(), []
+        for number in range(3):
+            assert lane.submit("a", "", lambda number=number: done.append(number))
+        while len(done) < 3:
+            assert not lane.idle
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return done, lane.idle
+
+    assert asyncio.run(scenario()) == ([0, 1, 2], True)
