@@ -85,15 +85,15 @@ def test_an_answer_that_cannot_be_sent(run, caplog):
             "",
             reach=Reach.SAME,
         )
-        for name, headers in (("torn", {"x-name": "a\nx-other: b"}), ("whole", {}))
+        for name, headers in (("unsendable", {"x-name": "a\nx-other: b"}), ("whole", {}))
     )
     with run([torn, whole], query={"bytes": "1MiB"}) as api:
         for _ in range(8):
             with connect(api) as client:
-                client.sendall(b"GET /torn HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                client.sendall(b"GET /unsendable HTTP/1.1\r\nhost: localhost\r\n\r\n")
                 assert b"x-other" not in until_closed(client)
         assert api.get("/whole").content == b"x" * 200_000
         metrics = api.get("/metrics").text
     logged = {record.name: record.exc_info[0] for record in caplog.records if record.exc_info}
     assert logged == {"uvicorn.error": RuntimeError, "asyncio": RuntimeError}
-    assert 'aggregator_http_requests_total{route="/torn",status="500"} 8.0' in metrics
+    assert 'aggregator_http_requests_total{route="/unsendable",status="500"} 8.0' in metrics
