@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 import fastapi
 from fastapi.responses import Response
@@ -243,13 +243,12 @@ def parameter_pairs(encoded: bytes) -> list[tuple[str, str]]:
 
 
 def _decoded(text: str) -> str:
-    text = text.replace("+", " ")
-    if "%" not in text:
+    if "%" not in text and "+" not in text:
         return text
-    return _unquoted(text) if len(text) <= _MAX_CHARACTERS else unquote(text)
+    return _unquoted(text) if len(text) <= _MAX_CHARACTERS else unquote_plus(text)
 
 
-_unquoted = lru_cache(maxsize=2_048)(unquote)  # the panels of dashboards ask the same
+_unquoted = lru_cache(maxsize=2_048)(unquote_plus)  # the panels of dashboards ask the same
 
 
 async def _body(receive: Receive) -> bytes:

@@ -260,9 +260,7 @@ def _written(values: Floats) -> list[bytes]:
         return [number(value).encode() for value in values.tolist()]
     values = np.ascontiguousarray(values)  # orjson takes no others
     dump = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-    if (values == np.floor(values)).any():
-        dump = (dump + b",").replace(b".0,", b",")[:-1]
-    written = dump.split(b",")
+    written = (dump + b",").replace(b".0,", b",")[:-1].split(b",")
     if b"e" in dump or b"n" in dump:  # an exponent, or null for what is not finite
         places = np.flatnonzero(~(_usual(values) | (values == 0)))
         for place, value in zip(places.tolist(), values[places].tolist(), strict=True):
