@@ -23,9 +23,10 @@ write receiver, else its defaults; Debian's VictoriaMetrics 1.79 with `-search.d
 `nocache=1`, limits of a million series raised. All hold the same samples, answer over HTTP on
 loopback in interleaved rounds, and must answer alike before anything is measured: ours and
 Prometheus to 10⁻⁶, VictoriaMetrics to 5 % (its functions do not extrapolate). In its turn each is
-asked for a tenth of a second, once at least, before the time counts; where all take less than 10 ms
-that is the median of nine requests, and there are three turns a round, else it is one request. Times
-are minimum/median, ratios are of medians.
+asked for a tenth of a second, once at least, before the time counts; where all take less than
+10 ms that is the median of nine requests, and there are three turns a round, else it is one
+request. Times are minimum/median, ratios are of medians.
+
 Where Prometheus takes less than 1 ms, most of what is measured is the way through HTTP and the work
 of the client, which is `http.client`; Debian's Python (3.11.2) runs a tenth faster than one that
 was built without optimisation.
