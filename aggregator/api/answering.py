@@ -226,8 +226,13 @@ def busy(reason: str) -> RequestError:
 
 
 def _span(request: Request) -> int:
-    """Return how many binary digits the ms from `start` to `end` have, 0 if they are no times."""
+    """Return how many binary digits the ms from `start` to `end` have.
+
+    It is 0 if they are no times, and -1 if there is neither.
+    """
     start, end = request.first("start"), request.first("end")
+    if not start and not end:
+        return -1
     try:
         first = parse_time_ms(start) if start else MIN_MS
         return ((parse_time_ms(end) if end else MAX_MS) - first).bit_length()

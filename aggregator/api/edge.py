@@ -236,19 +236,23 @@ def parameter_pairs(encoded: bytes) -> list[tuple[str, str]]:
     fields = text.split("&")
     if len(fields) > MAX_PARAMETERS:
         raise RequestError(400, "bad_data", f"more than {MAX_PARAMETERS} parameters")
-    named = [field.partition("=") for field in fields if field]
-    if "%" in text or "+" in text:
-        return [(_decoded(name), _decoded(value)) for name, _, value in named]
-    return [(name, value) for name, _, value in named]
+    pairs = []
+    for each in fields:
+        if "%" in each or "+" in each:
+            pairs.append(_known(each) if len(each) <= _MAX_CHARACTERS else _unquoted(each))
+        elif each:
+            name, _, value = each.partition("=")
+            pairs.append((name, value))
+    return pairs
 
 
-def _decoded(text: str) -> str:
-    if "%" not in text and "+" not in text:
-        return text
-    return _unquoted(text) if len(text) <= _MAX_CHARACTERS else unquote_plus(text)
+def _unquoted(field: str) -> tuple[str, str]:
+    """Return the name and the value of a parameter."""
+    name, _, value = field.partition("=")
+    return unquote_plus(name), unquote_plus(value)
 
 
-_unquoted = lru_cache(maxsize=2_048)(unquote_plus)  # the panels of dashboards ask the same
+_known = lru_cache(maxsize=2_048)(_unquoted)  # the panels of dashboards ask the same
 
 
 async def _body(receive: Receive) -> bytes:

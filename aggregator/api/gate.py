@@ -1,7 +1,9 @@
 """The outermost ASGI layer: refuses what must not be routed, adds security headers, counts."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,7 +13,7 @@ from aggregator.api.auth import Authenticator, is_led_here
 from aggregator.api.edge import Edge, Visit
 from aggregator.api.exchange import JSON, TEXT, Caller, Reply
 from aggregator.api.heads import RequestHead, of_scope
-from aggregator.api.sending import Answer
+from aggregator.api.sending import Answer, Field
 from aggregator.errors import AggregatorError
 from aggregator.telemetry import HTTP_REQUESTS
 
@@ -57,6 +59,9 @@ class Gate:
         always = {b"strict-transport-security": b"max-age=31536000"} if https else {}
         self._of_data = [*(_SECURITY_HEADERS | always).items()]
         self._of_pages = [*(_PAGE_HEADERS | always).items()]
+        self._hardened = lru_cache(maxsize=256)(
+            self._harden
+        )  # all but the length is often the same
 
     def enter(self, head: RequestHead) -> Entry:
         """Settle who asks, whether they may, and who answers; the body may come later."""
@@ -80,7 +85,7 @@ class Gate:
         except AggregatorError as error:
             answer = Answer(errors.of(error))
         if answer is not None:
-            self._harden(answer.raw_headers)
+            answer.fields = self._hardened(answer.fields)
         return answer
 
     def leave(self, entry: Entry, status: int) -> None:
@@ -103,7 +108,7 @@ class Gate:
             nonlocal status
             starts = message["type"] == "http.response.start"
             if starts:
-                self._harden(message["headers"])
+                message["headers"] = self._harden(message["headers"])
             await send(message)
             if starts:  # what cannot be sent is a failure
                 status = message["status"]
@@ -125,11 +130,11 @@ class Gate:
             response = Answer(errors.of(error))
         await response(scope, receive, send)
 
-    def _harden(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Add the security headers that are not there."""
-        given = dict(headers)
+    def _harden(self, fields: Iterable[Field]) -> tuple[Field, ...]:
+        """Return *fields* and the security headers that are not among them."""
+        given = dict(fields)
         added = self._of_data if given.get(b"content-type") in _DATA_TYPES else self._of_pages
-        headers += [pair for pair in added if pair[0] not in given]
+        return (*fields, *(pair for pair in added if pair[0] not in given))
 
     def _refusal(self, head: RequestHead, caller: Caller | None) -> Reply | None:
         headers = head.headers

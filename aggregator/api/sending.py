@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from fastapi.responses import Response
 from isal import isal_zlib
@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from aggregator.api.exchange import Reply
+
+Field: TypeAlias = tuple[bytes, bytes]
 
 PART_BYTES: Final = 256 * 1024
 SMALL_BYTES: Final = 64 * 1024  # answers that do not count, whoever waits for them
@@ -44,18 +46,15 @@ class Unsent:
 
 
 class Answer(Response):
-    """An answer as ASGI takes it; call `done` once it is sent or given up, unless that did."""
+    """An answer as ASGI takes it; call `done` once it is sent or given up, unless that did.
+
+    `fields` are those of its head but the length.
+    """
 
     def __init__(self, reply: Reply, release: Callable[[], None] | None = None) -> None:
         self.background = None
         self.body, self.status_code = reply.body, reply.status
-        self.raw_headers = [
-            (b"content-length", b"%d" % len(reply.body)),
-            (b"content-type", reply.content_type.encode("latin-1")),
-        ]
-        # its own names are in lower case
-        for name, text in reply.headers.items():
-            self.raw_headers.append((name.encode("latin-1"), text.encode("latin-1")))
+        self.fields = _fields(reply.content_type, *reply.headers.items())
         self._release = release
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
@@ -64,8 +63,9 @@ class Answer(Response):
         A reader that does not take a part in time is cut off by `BoundedProtocol`.
         """
         start = {"type": "http.response.start", "status": self.status_code}
+        length = b"content-length", b"%d" % len(self.body)
         try:
-            await send({**start, "headers": self.raw_headers})
+            await send({**start, "headers": [length, *self.fields]})
             body = memoryview(self.body)
             for first in range(0, len(body) or 1, PART_BYTES):
                 last = first + PART_BYTES
@@ -74,14 +74,13 @@ class Answer(Response):
         finally:
             self.done()
 
-    def whole(self, common: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """Return all that is sent if the connection is kept, with the headers *common* to answers.
+    def whole(self, common: Iterable[Field]) -> bytes:
+        """Return all that is sent if the connection is kept, with the fields *common* to answers.
 
-        Raises `RuntimeError` if a header has more than one line.
+        Raises `RuntimeError` if a field has more than one line.
         """
-        length, *others = self.raw_headers
-        head = _head(self.status_code, (*common, *others))
-        return b"".join((head, b"%b: %b\r\n\r\n" % length, self.body))
+        head = _head(self.status_code, *common, *self.fields)
+        return b"".join((head, b"content-length: %d\r\n\r\n" % len(self.body), self.body))
 
     def done(self) -> None:
         """Count the answer no longer among those that are not sent."""
@@ -89,11 +88,18 @@ class Answer(Response):
             self._release()
 
 
+@lru_cache(maxsize=256)
+def _fields(content_type: str, *headers: tuple[str, str]) -> tuple[Field, ...]:
+    """Return the fields of a reply but its length; its own names are in lower case."""
+    fields = ("content-type", content_type), *headers
+    return tuple((name.encode("latin-1"), text.encode("latin-1")) for name, text in fields)
+
+
 @lru_cache(maxsize=256)  # they differ by their second, and hardly else
-def _head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % header for header in headers])
-    if len(head.splitlines()) != len(headers) + 1:
-        raise RuntimeError("a header has more than one line")
+def _head(status: int, *fields: Field) -> bytes:
+    head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % field for field in fields])
+    if len(head.splitlines()) != len(fields) + 1:
+        raise RuntimeError("a field has more than one line")
     return head
 
 

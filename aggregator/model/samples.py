@@ -12,6 +12,8 @@ from aggregator.model.record import record
 STALE_BITS = 0x7FF0000000000002
 _STALE_BITS = np.uint64(STALE_BITS)
 STALE: float = np.array([STALE_BITS], dtype=np.uint64).view(np.float64)[0]
+_STALE_BYTES = _STALE_BITS.tobytes()
+_FEW = 4_096  # values, of which a look at the bytes costs less than numpy's comparison
 
 
 def is_stale(values: Floats) -> Bools:
@@ -24,6 +26,13 @@ def is_real(values: Floats) -> Bools:
     """Tell which values are not the stale marker (any shape)."""
     real: Bools = np.ascontiguousarray(values).view(np.uint64) != _STALE_BITS
     return real
+
+
+def all_real(values: Floats) -> bool:
+    """Tell whether no value is the stale marker (any shape)."""
+    if values.size < _FEW and _STALE_BYTES not in values.tobytes():
+        return True  # else the bytes may be of two neighbours
+    return bool(is_real(values).all())
 
 
 @dataclass(frozen=True, slots=True)

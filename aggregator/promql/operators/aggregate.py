@@ -44,15 +44,14 @@ def aggregate(
 def _count_of_all(matrix: StepMatrix) -> StepMatrix:
     """Return how many series there are at each step, which takes no groups."""
     steps = matrix.present.shape[1]
-    if steps == 1:
-        counts = np.array([[how_many(matrix.present)]], np.float64)
-    else:
-        counts = np.count_nonzero(matrix.present, axis=0)[None, :].astype(np.float64)
-    there = counts > 0
     rows = min(len(matrix.series), 1)
+    counts = np.empty((rows, steps))
+    counts[:] = how_many(matrix.present) if steps == 1 else np.count_nonzero(matrix.present, axis=0)
+    drop_name = np.zeros(rows, np.bool_)
+    if some(matrix.drop_name):
+        drop_name[:] = True
     series = LabelTable.empty(matrix.series.strings, rows)
-    drop_name = np.array([some(matrix.drop_name)])
-    return StepMatrix(series, counts[:rows], there[:rows], drop_name[:rows])
+    return StepMatrix(series, counts, counts > 0, drop_name)
 
 
 def dropped(matrix: StepMatrix, groups: Groups) -> Bools:
