@@ -101,15 +101,9 @@ def vector(matrix: StepMatrix, time_ms: int, budget: Budget) -> Parts:
         labels, values = labels.take(rows), values[rows]
     if not 0 < len(labels) <= labelsets.FEW:
         return _series(labels, _dense(values, np.array([time_ms])), _VALUE, budget)
-    budget.check()
-    stamp = _VALUE.opening + second(time_ms).encode() + b',"'
-    between = _VALUE.closing + b"," + _HEAD
-    pieces = [between] * (4 * len(labels))
-    pieces[0] = b"[" + _HEAD
-    pieces[1::4] = labelsets.label_objects(labels)
-    pieces[2::4] = [stamp] * len(labels)
-    pieces[3::4] = _written(values[:, 0])
-    return [*pieces, _VALUE.closing, b"]"]
+    objects, written = labelsets.label_objects(labels), _written(values[:, 0])
+    form = b'{"metric":%%b,"value":[%b,"%%b"]}' % second(time_ms).encode()
+    return [b"[", b",".join([form % each for each in zip(objects, written, strict=True)]), b"]"]
 
 
 def matrix(steps: StepMatrix, times: Ints, budget: Budget) -> Parts:
@@ -143,7 +137,8 @@ def ranges(labels: LabelTable, samples: SeriesSamples, budget: Budget) -> Parts:
 def second(time_ms: int) -> str:
     """Return a time as Prometheus writes it: seconds, three decimals if there are any."""
     whole, rest = divmod(abs(time_ms), 1000)
-    return f"{'-' * (time_ms < 0)}{whole}{f'.{rest:03}' * (rest > 0)}"
+    sign = "-" if time_ms < 0 else ""
+    return f"{sign}{whole}.{rest:03}" if rest else f"{sign}{whole}"
 
 
 def number(value: float) -> str:

@@ -169,10 +169,9 @@ class PrometheusApi:
         self, request: Request, result: QueryResult, limit: int, now_ms: int, timing: bytes
     ) -> Reply:
         body, cut = _rendered(result, limit, request)
-        kind = result.kind.encode()
         late = scope.warnings(request, self._freshness, self._store, result.reads, now_ms)
         warnings = [*result.warnings, *late, *([CUT] if cut else [])]
-        data = (b'{"resultType":"', kind, b'","result":', *body, timing, b"}")
+        data = [b'{"resultType":"', result.kind.encode(), b'","result":', *body, timing, b"}"]
         return success(*data, warnings=warnings, infos=result.infos)
 
     def _strings(

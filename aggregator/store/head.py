@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from aggregator import telemetry
-from aggregator.model.arrays import Bools, Ids, Ints, how_many, some
+from aggregator.model.arrays import Bools, Ids, Ints, highest, how_many, some
 from aggregator.model.budget import Budget
 from aggregator.model.kept import Kept
 from aggregator.model.samples import Newest, SampleBlock, SeriesSamples
@@ -189,7 +189,7 @@ class Head:
         if lives.epoch != self._epoch or not ids.size:
             return None, start_ms
         rows = self._rows(lives, ids)
-        if rows is None or some(self._floor[rows] > start_ms):
+        if rows is None or highest(self._floor[rows]) > start_ms:
             return None, start_ms
         return rows, start_ms
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.model.arrays import Floats, Ints, some
+from aggregator.model.arrays import Floats, Ints, highest
 from aggregator.model.record import record
 from aggregator.model.samples import Newest
 from aggregator.store.arena import Arena
@@ -164,12 +164,12 @@ class Rings:
         return Run(counts, times[inside], self._arena.values[place[inside]])
 
     def last(self, rows: Ints, start_ms: int, end_ms: int) -> Newest:
-        """Return the newest sample in (start_ms, end_ms] of each row.
+        """Return the newest sample in (start_ms, end_ms] of each of some rows.
 
         The rings must hold everything that was stored later than *start_ms*.
         """
         newest = self.newest[rows]
-        if not some(newest > end_ms):  # mostly the newest of all is wanted
+        if highest(newest) <= end_ms:  # mostly the newest of all is wanted
             return Newest(newest, self._value[rows], newest > start_ms)
         back = self.later(rows, end_ms)
         there = back < self.held[rows]

@@ -1,9 +1,9 @@
-"""Looks at flags."""
+"""Looks at short columns."""
 
 import numpy as np
 import pytest
 
-from aggregator.model.arrays import every, how_many, some
+from aggregator.model.arrays import every, highest, how_many, some
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 4_095, 4_096, 4_097])
@@ -19,3 +19,11 @@ def test_looks_at_flags_are_numpys(size, share):
         assert every(each) == each.all()
         assert some(each) == each.any()
         assert how_many(each) == np.count_nonzero(each)
+
+
+@pytest.mark.parametrize("size", [1, 2, 31, 32, 33])
+def test_the_highest_number_is_numpys(size):
+    """Few and many, wherever it is."""
+    numbers = np.random.default_rng(7).integers(-(1 << 62), 1 << 62, size)
+    for shift in range(size):
+        assert highest(np.roll(numbers, shift)) == numbers.max()
