@@ -61,17 +61,16 @@ class Question:
         request = self.request
         pairs = tuple(request.pairs)
         own = object() if self.changes else None
-        return (*self._subject, pairs, request.body, request.caller, self.gzip, own)
+        of_path = tuple(request.path.items())
+        return (self.route.path, of_path, pairs, request.body, request.caller, self.gzip, own)
 
     @property
     def kind(self) -> int:
         """A number that questions of about the same cost have in common."""
-        pairs = [pair for pair in self.request.pairs if pair[0] not in _TIMES]
-        return hash((*self._subject, *pairs, self.request.scope, _span(self.request)))
-
-    @property
-    def _subject(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        return self.route.path, tuple(self.request.path.items())
+        request = self.request
+        pairs = [pair for pair in request.pairs if pair[0] not in _TIMES]
+        of_path = request.path.items()
+        return hash((self.route.path, *of_path, *pairs, request.scope, _span(request)))
 
 
 @dataclass(slots=True)
@@ -114,7 +113,10 @@ class Answering:
         kind = question.kind
         if not self._is_quick(question, kind) or (self._asked and question.key in self._asked):
             return None
-        return self._lane.run(lambda: self._quick_reply(question, question.request, kind))
+        self._lane.take_round()
+        reply = self._quick_reply(question, question.request, kind)
+        self._lane.stay_awake()
+        return reply
 
     async def answer(self, question: Question, receive: Receive) -> Reply | None:
         """Return the answer, or None if the client goes away before.

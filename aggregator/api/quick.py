@@ -11,18 +11,13 @@ thing after the other is answered sooner by what it takes to wake up, which is a
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar
 
 from aggregator import telemetry
-from aggregator.api.exchange import Reply
 from aggregator.api.turns import Job, Turn, Turns
 from aggregator.supervise import run
 
 _KINDS = 4_096
 _AWAKE_SECONDS = 0.0002
-Result = TypeVar("Result")
 _WAITING = telemetry.POOL_WAITING.labels("quick")
 
 
@@ -59,19 +54,19 @@ class QuickLane:
         """Whether nothing waits and no job has run in this round: the next one may run at once."""
         return not self._used
 
-    def run(self, job: Callable[[], Reply | None]) -> Reply | None:
-        """Run *job* at once, which takes this round; the lane must be idle."""
-        self._use_round()
-        return self._ran(job)
+    def stay_awake(self) -> None:
+        """Look for the next request for a while: a job has ended."""
+        self._awake_until = time.perf_counter() + _AWAKE_SECONDS
 
     def submit(self, client: str, line: str, job: Job) -> bool:
         """Let *job* run when *client* and its *line* have their turn; False if too many wait."""
         if not self._turns.add(Turn(client, line, job)):
             return False
-        self._use_round()
+        self.take_round()
         return True
 
-    def _use_round(self) -> None:
+    def take_round(self) -> None:
+        """Let nothing else run in this round; for one job the caller may do it, if idle."""
         self._used = True
         if not self._turning:
             self._turning = True
@@ -85,10 +80,5 @@ class QuickLane:
             asyncio.get_running_loop().call_soon(self._round)
         if turn is not None:
             _WAITING.set(len(self._turns))
-            self._ran(partial(run, "api", turn.job))
-
-    def _ran(self, job: Callable[[], Result]) -> Result:
-        try:
-            return job()
-        finally:
-            self._awake_until = time.perf_counter() + _AWAKE_SECONDS
+            run("api", turn.job)
+            self.stay_awake()

@@ -144,7 +144,7 @@ class Selections:
             if held is None:
                 return None
             self._kept.move_to_end(key)
-            return held[:2]
+        return held[0], held[1]
 
     def put(self, key: Key, basis: Basis, found: Found) -> None:
         """Keep what was found, at the price of what was not asked for the longest time."""

@@ -43,15 +43,13 @@ def aggregate(
 
 def _count_of_all(matrix: StepMatrix) -> StepMatrix:
     """Return how many series there are at each step, which takes no groups."""
-    steps = matrix.present.shape[1]
-    rows = min(len(matrix.series), 1)
-    counts = np.empty((rows, steps))
-    counts[:] = how_many(matrix.present) if steps == 1 else np.count_nonzero(matrix.present, axis=0)
-    drop_name = np.zeros(rows, np.bool_)
-    if some(matrix.drop_name):
-        drop_name[:] = True
-    series = LabelTable.empty(matrix.series.strings, rows)
-    return StepMatrix(series, counts, counts > 0, drop_name)
+    rows, steps = min(len(matrix.series), 1), matrix.present.shape[1]
+    counts, present = np.empty((rows, steps)), np.empty((rows, steps), np.bool_)
+    counted = how_many(matrix.present) if steps == 1 else np.count_nonzero(matrix.present, axis=0)
+    counts[:], present[:] = counted, counted > 0
+    drop_name = np.empty(rows, np.bool_)
+    drop_name[:] = some(matrix.drop_name)
+    return StepMatrix(LabelTable.empty(matrix.series.strings, rows), counts, present, drop_name)
 
 
 def dropped(matrix: StepMatrix, groups: Groups) -> Bools:
