@@ -21,7 +21,6 @@ from aggregator.api import errors
 from aggregator.api.exchange import Access, Reply, Request, RequestError, Route
 from aggregator.api.pool import FairPool
 from aggregator.api.quick import QuickLane
-from aggregator.api.sending import compressed
 from aggregator.api.settings import QueryLimits
 from aggregator.api.times import MAX_MS, MIN_MS, parse_time_ms
 from aggregator.model.budget import Budget
@@ -71,6 +70,10 @@ class Question:
         pairs = [pair for pair in request.pairs if pair[0] not in _TIMES]
         of_path = request.path.items()
         return hash((self.route.path, *of_path, *pairs, request.scope, _span(request)))
+
+    def answered(self, request: Request) -> Reply:
+        """Return the answer to *request*, an error whatever goes wrong: somebody waits for it."""
+        return errors.answer(self.route.handler, request, gzip=self.gzip)
 
 
 @dataclass(slots=True)
@@ -183,7 +186,7 @@ class Answering:
 
     def _quick_reply(self, question: Question, request: Request, kind: int) -> Reply | None:
         """Return the answer, None if it is not to be had quickly."""
-        reply = _reply(question, request)
+        reply = question.answered(request)
         answered = reply.status == 200
         if not answered or not request.budget.remaining_seconds:
             self._lane.learn(kind, quick=False)
@@ -195,7 +198,8 @@ class Answering:
         given = work.question.request
         budget = given.budget
         began, used = time.perf_counter(), time.thread_time()
-        reply = _reply(work.question, replace(given, queued_seconds=budget.elapsed_seconds))
+        request = replace(given, queued_seconds=budget.elapsed_seconds)
+        reply = work.question.answered(request)
         quick = (
             reply.status == 200
             and not budget.used_disk
@@ -240,15 +244,6 @@ def _span(request: Request) -> int:
         return ((parse_time_ms(end) if end else MAX_MS) - first).bit_length()
     except ValueError:
         return 0
-
-
-def _reply(question: Question, request: Request) -> Reply:
-    """Return the answer, an error whatever goes wrong: who waits would wait for ever."""
-
-    def handler(given: Request) -> Reply:
-        return compressed(question.route.handler(given), gzip=question.gzip)
-
-    return errors.answer(handler, request)
 
 
 async def _watch(receive: Receive, waiter: Waiter) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -25,7 +25,7 @@ from aggregator.api.auth import ANONYMOUS, Authenticator
 from aggregator.api.exchange import Access, Caller, Lane, Reach, Reply, Request, RequestError, Route
 from aggregator.api.heads import RequestHead
 from aggregator.api.pool import FairPool
-from aggregator.api.sending import SMALL_BYTES, Answer, Unsent, compressed
+from aggregator.api.sending import SMALL_BYTES, Answer, Unsent
 from aggregator.api.settings import ApiSettings, Role
 from aggregator.errors import AggregatorError
 from aggregator.model.budget import Budget
@@ -125,11 +125,11 @@ class Edge:
         handler = visit.route.handler
         match visit.route.lane:
             case Lane.EVENT_LOOP:
-                return Answer(compressed(errors.answer(handler, asked), gzip=gzip))
+                return Answer(errors.answer(handler, asked, gzip=gzip))
             case Lane.ASIDE:
                 loop = asyncio.get_running_loop()
-                work = loop.run_in_executor(self._aside, errors.answer, handler, asked)
-                return Answer(compressed(await work, gzip=gzip))
+                work = partial(errors.answer, handler, asked, gzip=gzip)
+                return Answer(await loop.run_in_executor(self._aside, work))
             case Lane.POOL:
                 question = _question(visit, asked)
                 reply = await self._answering.answer(question, receive)
@@ -147,7 +147,7 @@ class Edge:
         body = b"" if visit.head.method in _READS else body
         if lane is Lane.EVENT_LOOP:
             asked = _request(visit, body, self._budget())
-            return Answer(compressed(errors.answer(visit.route.handler, asked), gzip=visit.gzip))
+            return Answer(errors.answer(visit.route.handler, asked, gzip=visit.gzip))
         asked = _request(visit, body, self._answering.quick_budget())
         question = _question(visit, asked)
         reply = self._answering.at_once(question)

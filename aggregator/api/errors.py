@@ -7,6 +7,7 @@ import orjson
 import structlog
 
 from aggregator.api.exchange import TEXT, Handler, Reply, Request, RequestError
+from aggregator.api.sending import compressed
 from aggregator.errors import (
     AggregatorError,
     QueryExecutionError,
@@ -44,11 +45,11 @@ def not_routed(path: str, status: int) -> Reply:
     return reply(status, "bad_data", "this path does not take this method; see /docs")
 
 
-def answer(handler: Handler, request: Request) -> Reply:
-    """Run *handler*; whatever it raises becomes an answer."""
+def answer(handler: Handler, request: Request, *, gzip: bool) -> Reply:
+    """Run *handler*, compress what it answers, and make an answer of whatever it raises."""
     try:
         request.budget.check()
-        return handler(request)
+        return compressed(handler(request), gzip=gzip)
     except AggregatorError as error:
         return of(error)
     except Exception:  # noqa: BLE001  the API's last handler: a request must be answered
