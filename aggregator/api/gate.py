@@ -18,8 +18,8 @@ from aggregator.errors import AggregatorError
 from aggregator.telemetry import HTTP_REQUESTS
 
 _PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
-_SECURITY_HEADERS: Final[dict[bytes, bytes]] = {
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+# A browser shows data as text, whatever is in it, and lends it to no page of another site.
+_DATA_HEADERS: Final[dict[bytes, bytes]] = {
     b"x-content-type-options": b"nosniff",
     b"cross-origin-resource-policy": b"same-origin",
     b"cache-control": b"no-store",
@@ -31,7 +31,7 @@ _POLICY = (
     "frame-ancestors 'none'"
 )
 _PAGE_HEADERS: Final[dict[bytes, bytes]] = {
-    **_SECURITY_HEADERS,
+    **_DATA_HEADERS,
     b"content-security-policy": _POLICY.encode(),
     b"x-frame-options": b"DENY",
     b"referrer-policy": b"same-origin",
@@ -57,7 +57,7 @@ class Gate:
     ) -> None:
         self._app, self._authenticator, self._edge = app, authenticator, edge
         always = {b"strict-transport-security": b"max-age=31536000"} if https else {}
-        self._of_data = [*(_SECURITY_HEADERS | always).items()]
+        self._of_data = [*(_DATA_HEADERS | always).items()]
         self._of_pages = [*(_PAGE_HEADERS | always).items()]
         self._hardened = lru_cache(maxsize=256)(
             self._harden

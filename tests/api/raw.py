@@ -46,7 +46,7 @@ def answers(client, count):
             name, _, value = line.partition(b": ")
             assert name not in headers
             headers[name] = value
-        assert {b"date", b"content-type", b"content-security-policy"} <= headers.keys()
+        assert {b"date", b"content-type", b"x-content-type-options"} <= headers.keys()
         found.append((status, file.read(int(headers[b"content-length"]))))
     return found
 

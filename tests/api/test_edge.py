@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from aggregator.api.edge import parameter_pairs
-from aggregator.api.exchange import Access, Reply, Route
+from aggregator.api.exchange import HTML, JSON, TEXT, Access, Reply, Route
 from aggregator.errors import StoreError
 from aggregator.telemetry import render
 from tests.servers import wait_until
@@ -88,16 +88,34 @@ def test_host(api):
 
 
 def test_security_headers(api):
-    """Every answer forbids foreign content, framing and guessing of types."""
-    for path in ("/docs", "/healthz", "/nope", "/prometheus/api/v1/query", "//"):
+    """Every answer forbids guessing of types and use by other sites, and is not kept."""
+    data = "/healthz", "/nope", "/prometheus/api/v1/query", "/prometheus/api/v1/nope", "//"
+    for path in ("/docs", *data):
         headers = api.session.get(api.url + path, timeout=10).headers
-        assert "default-src 'none'" in headers["content-security-policy"]
-        assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
-        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["cross-origin-resource-policy"] == "same-origin"
         assert headers["cache-control"] == "no-store"
         assert "server" not in headers
-    assert api.get("/docs").headers["x-frame-options"] == "DENY"
+        if path in data:  # nothing that a browser runs
+            assert headers["content-type"] in (JSON, TEXT)
+
+
+def test_security_headers_of_pages(run):
+    """What is not surely data forbids foreign content and framing as well."""
+    types = HTML, "text/html", "image/svg+xml", "text/css", "application/xhtml+xml", "text/plain"
+    own = [
+        Route(f"/{number}", lambda _, kind=kind: Reply(b"<p>", content_type=kind), "Show")
+        for number, kind in enumerate(types)
+    ]
+    with run(own) as api:
+        for path in ("/docs", *(route.path for route in own)):
+            headers = api.get(path).headers
+            policy = headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "frame-ancestors 'none'" in policy
+            assert "unsafe" not in policy
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["x-frame-options"] == "DENY"
 
 
 def test_ambiguous_paths(api):
