@@ -44,6 +44,7 @@ _DATA_TYPES: Final = frozenset({JSON.encode(), TEXT.encode()})
 class Entry:
     """A request whose head is known: who answers, None if nobody does, or why it is refused."""
 
+    method: str
     visit: Visit | None
     refusal: Reply | None
     started: float = field(default_factory=time.perf_counter)
@@ -66,7 +67,7 @@ class Gate:
     def enter(self, head: RequestHead) -> Entry:
         """Settle who asks, whether they may, and who answers; the body may come later."""
         caller = self._authenticator.caller(head.headers, head.peer)
-        return Entry(self._edge.find(head, caller), self._refusal(head, caller))
+        return Entry(head.method, self._edge.find(head, caller), self._refusal(head, caller))
 
     def at_once(self, entry: Entry, body: bytes) -> Answer | None:
         """Answer a request that has come as a whole, or return None if that takes waiting.
@@ -85,7 +86,7 @@ class Gate:
         except AggregatorError as error:
             answer = Answer(errors.of(error))
         if answer is not None:
-            answer.fields = self._hardened(answer.fields)
+            answer.fields = self._hardened(entry.method, answer.fields)
         return answer
 
     def leave(self, entry: Entry, status: int) -> None:
@@ -108,7 +109,7 @@ class Gate:
             nonlocal status
             starts = message["type"] == "http.response.start"
             if starts:
-                message["headers"] = self._harden(message["headers"])
+                message["headers"] = self._harden(entry.method, message["headers"])
             await send(message)
             if starts:  # what cannot be sent is a failure
                 status = message["status"]
@@ -130,11 +131,13 @@ class Gate:
             response = Answer(errors.of(error))
         await response(scope, receive, send)
 
-    def _harden(self, fields: Iterable[Field]) -> tuple[Field, ...]:
+    def _harden(self, method: str, fields: Iterable[Field]) -> tuple[Field, ...]:
         """Return *fields* and the security headers that are not among them."""
         given = dict(fields)
         added = self._of_data if given.get(b"content-type") in _DATA_TYPES else self._of_pages
-        return (*fields, *(pair for pair in added if pair[0] not in given))
+        # Nobody keeps an answer to POST unless it says for how long (RFC 9110, 9.3.3).
+        moot = {*given, b"cache-control"} if method == "POST" else given.keys()
+        return (*fields, *(pair for pair in added if pair[0] not in moot))
 
     def _refusal(self, head: RequestHead, caller: Caller | None) -> Reply | None:
         headers = head.headers

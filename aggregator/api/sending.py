@@ -79,8 +79,9 @@ class Answer(Response):
 
         Raises `RuntimeError` if a field has more than one line.
         """
-        head = _head(self.status_code, *common, *self.fields)
-        return b"".join((head, b"content-length: %d\r\n\r\n" % len(self.body), self.body))
+        length = b"content-length: %d\r\n" % len(self.body)
+        rest = _lines(*common, *self.fields)
+        return b"".join((STATUS_LINE[self.status_code], length, rest, self.body))
 
     def done(self) -> None:
         """Count the answer no longer among those that are not sent."""
@@ -96,11 +97,11 @@ def _fields(content_type: str, *headers: tuple[str, str]) -> tuple[Field, ...]:
 
 
 @lru_cache(maxsize=256)  # they differ by their second, and hardly else
-def _head(status: int, *fields: Field) -> bytes:
-    head = STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % field for field in fields])
-    if len(head.splitlines()) != len(fields) + 1:
+def _lines(*fields: Field) -> bytes:
+    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+    if len(lines.splitlines()) != len(fields):
         raise RuntimeError("a field has more than one line")
-    return head
+    return lines + b"\r\n"
 
 
 def compressed(reply: Reply, *, gzip: bool) -> Reply:

@@ -98,6 +98,9 @@ def test_security_headers(api):
         assert "server" not in headers
         if path in data:  # nothing that a browser runs
             assert headers["content-type"] in (JSON, TEXT)
+    posted = api.session.post(f"{api.url}/prometheus/api/v1/labels", timeout=10).headers
+    assert posted["x-content-type-options"] == "nosniff"
+    assert not {"cache-control", "expires", "last-modified", "etag"} & posted.keys()
 
 
 def test_security_headers_of_pages(run):
