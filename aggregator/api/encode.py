@@ -1,4 +1,4 @@
-"""Query results as JSON bytes, without a Python loop over samples or series.
+"""Query results as JSON bytes, without a Python loop over many samples or series.
 
 An answer alternates between values and what stands between them: `"],[1795305600,"`, or the end of
 a series and the head of the next. Few points are brought in order as slices of a list and joined.

@@ -1,6 +1,7 @@
 """Exceptions as answers, in the envelope of Prometheus's API; never with a `data` field.
 
-`answer` is the API's last handler: what nobody expected is logged here with its traceback.
+`answer` runs and compresses for every lane, and is the API's last handler: what nobody expected is
+logged here with its traceback.
 """
 
 import orjson

@@ -1,7 +1,7 @@
 """The outermost ASGI layer: refuses what must not be routed, adds security headers, counts."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -18,11 +18,17 @@ from aggregator.errors import AggregatorError
 from aggregator.telemetry import HTTP_REQUESTS
 
 _PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
-# A browser shows data as text, whatever is in it, and lends it to no page of another site.
-_DATA_HEADERS: Final[dict[bytes, bytes]] = {
+# Data is not taken for anything else, and no page of another site loads it.
+_POSTED_HEADERS: Final[dict[bytes, bytes]] = {
     b"x-content-type-options": b"nosniff",
     b"cross-origin-resource-policy": b"same-origin",
+}
+# What an address alone leads to is neither kept nor framed. An answer to POST is not kept anyway,
+# unless it says for how long (RFC 9110, 9.3.3).
+_DATA_HEADERS: Final[dict[bytes, bytes]] = {
+    **_POSTED_HEADERS,
     b"cache-control": b"no-store",
+    b"x-frame-options": b"DENY",
 }
 # Of what a browser shows as a page, or loads for one.
 _POLICY = (
@@ -33,7 +39,6 @@ _POLICY = (
 _PAGE_HEADERS: Final[dict[bytes, bytes]] = {
     **_DATA_HEADERS,
     b"content-security-policy": _POLICY.encode(),
-    b"x-frame-options": b"DENY",
     b"referrer-policy": b"same-origin",
     b"cross-origin-opener-policy": b"same-origin",
 }
@@ -58,11 +63,11 @@ class Gate:
     ) -> None:
         self._app, self._authenticator, self._edge = app, authenticator, edge
         always = {b"strict-transport-security": b"max-age=31536000"} if https else {}
+        self._of_posted = [*(_POSTED_HEADERS | always).items()]
         self._of_data = [*(_DATA_HEADERS | always).items()]
         self._of_pages = [*(_PAGE_HEADERS | always).items()]
-        self._hardened = lru_cache(maxsize=256)(
-            self._harden
-        )  # all but the length is often the same
+        # all but the length is often the same
+        self._hardened = lru_cache(maxsize=256)(self._harden)
 
     def enter(self, head: RequestHead) -> Entry:
         """Settle who asks, whether they may, and who answers; the body may come later."""
@@ -131,13 +136,14 @@ class Gate:
             response = Answer(errors.of(error))
         await response(scope, receive, send)
 
-    def _harden(self, method: str, fields: Iterable[Field]) -> tuple[Field, ...]:
+    def _harden(self, method: str, fields: Sequence[Field]) -> tuple[Field, ...]:
         """Return *fields* and the security headers that are not among them."""
         given = dict(fields)
-        added = self._of_data if given.get(b"content-type") in _DATA_TYPES else self._of_pages
-        # Nobody keeps an answer to POST unless it says for how long (RFC 9110, 9.3.3).
-        moot = {*given, b"cache-control"} if method == "POST" else given.keys()
-        return (*fields, *(pair for pair in added if pair[0] not in moot))
+        if given.get(b"content-type") not in _DATA_TYPES:
+            added = self._of_pages
+        else:
+            added = self._of_posted if method == "POST" else self._of_data
+        return (*fields, *(pair for pair in added if pair[0] not in given))
 
     def _refusal(self, head: RequestHead, caller: Caller | None) -> Reply | None:
         headers = head.headers

@@ -66,7 +66,7 @@ class QuickLane:
         return True
 
     def take_round(self) -> None:
-        """Let nothing else run in this round; for one job the caller may do it, if idle."""
+        """Take this round: no other job runs in it. Who finds the lane idle may run one then."""
         self._used = True
         if not self._turning:
             self._turning = True

@@ -48,7 +48,7 @@ class Unsent:
 class Answer(Response):
     """An answer as ASGI takes it; call `done` once it is sent or given up, unless that did.
 
-    `fields` are those of its head but the length.
+    `fields` are those of its head but the length, in place of what `Response` keeps of it.
     """
 
     def __init__(self, reply: Reply, release: Callable[[], None] | None = None) -> None:

@@ -12,7 +12,7 @@ Ids: TypeAlias = NDArray[np.uint32]
 Ints: TypeAlias = NDArray[np.int64]
 
 # Of fewer flags numpy's own functions take several times as long as a look at the bytes, and of
-# fewer numbers as long as Python's own.
+# fewer numbers several times as long as Python's own.
 _FEW = 4_096
 _FEW_NUMBERS = 32
 _TRUE, _FALSE = b"\x01", b"\x00"

@@ -1,6 +1,7 @@
 """Requests that are answered without the framework's server, and what becomes of the connection."""
 
 import contextlib
+import http.client
 import random
 import struct
 import threading
@@ -49,6 +50,24 @@ def _check_bodies(found, expected):
     assert [
         (status, body) for (status, body), known in zip(found, expected, strict=True) if known
     ] == [(200, known) for known in expected if known]
+
+
+def test_headers_are_those_of_asgi(echoing):
+    """Whoever answers, and whatever was asked before on the connection."""
+    client = http.client.HTTPConnection(echoing.url.removeprefix("http://"), timeout=10)
+
+    def headers(method, given):
+        client.request(method, "/echo?size=1", headers=given)
+        answer = client.getresponse()
+        answer.read()
+        return {name: value for name, value in answer.getheaders() if name != "date"}
+
+    with contextlib.closing(client):
+        for method in ("GET", "POST", "GET", "POST"):
+            direct = headers(method, {})
+            assert direct == headers(method, {"Connection": "keep-alive, x"})
+            assert direct["x-content-type-options"] == "nosniff"
+            assert ("cache-control" in direct) == (method == "GET")
 
 
 def test_plain_requests_between_others(echoing):

@@ -88,13 +88,14 @@ def test_host(api):
 
 
 def test_security_headers(api):
-    """Every answer forbids guessing of types and use by other sites, and is not kept."""
+    """No type is guessed, no other site loads an answer, and what GET asks for is not kept."""
     data = "/healthz", "/nope", "/prometheus/api/v1/query", "/prometheus/api/v1/nope", "//"
     for path in ("/docs", *data):
         headers = api.session.get(api.url + path, timeout=10).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cross-origin-resource-policy"] == "same-origin"
         assert headers["cache-control"] == "no-store"
+        assert headers["x-frame-options"] == "DENY"
         assert "server" not in headers
         if path in data:  # nothing that a browser runs
             assert headers["content-type"] in (JSON, TEXT)

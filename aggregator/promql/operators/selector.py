@@ -67,7 +67,7 @@ def instant_vector(
     ends = context.ends(node.offset_ms, node.at)
     selected = _select(node, ends, context.lookback_ms, context)
     if ends.size == 1:
-        context.budget.spend_bytes(9 * selected.ids.size)
+        context.spend_matrix(selected.ids.size)
         newest = context.reader.newest(
             selected.ids, selected.start_ms, selected.end_ms, context.budget
         )
