@@ -8,7 +8,7 @@ import numpy as np
 from aggregator.model.arrays import Bools, Floats, Ids, Ints
 from aggregator.model.labels import LabelTable
 from aggregator.model.record import record
-from aggregator.model.samples import Newest, SeriesSamples, all_real, is_real
+from aggregator.model.samples import Newest, SeriesSamples, is_real, may_be_stale
 from aggregator.model.stepmatrix import StepMatrix
 from aggregator.promql.context import Context
 from aggregator.promql.functions import Function
@@ -81,7 +81,7 @@ def _newest_vector(series: LabelTable, newest: Newest, *, sample_times: bool) ->
     """Return the only step, of which the newest samples are all that counts."""
     values = newest.times / 1000 if sample_times else newest.values
     present = newest.present
-    if not all_real(newest.values):
+    if may_be_stale(newest.values):
         present = present & is_real(newest.values)
     drop_name = np.zeros(present.size, np.bool_)
     if sample_times:
